@@ -41,7 +41,8 @@ class GpuRequest:
         return f"{self.name}:{self.count}"
 
 
-# family: memory sizes in GB; several sizes make the memory part of the canonical name, the first being the default.
+# family: memory sizes in GB. Several sizes make the memory part of the canonical name; a bare family means the first.
+# Of consumer cards the first size goes by the bare name: nobody writes RTX4090-24GB.
 _NVIDIA: dict[str, tuple[int, ...]] = {
     "A2": (16,), "A10": (24,), "A10G": (24,), "A16": (16,), "A30": (24,), "A40": (48,), "A100": (80, 40),
     "A4000": (16,), "A4500": (20,), "A5000": (24,), "A6000": (48,), "A800": (80, 40),
@@ -101,6 +102,11 @@ _ALIASES: dict[str, str] = {
 _NOISE = re.compile(r"^(NVIDIA|AMD|INTEL|TESLA|GEFORCE|INSTINCT|QUADRO)[\s_-]+", re.IGNORECASE)
 
 
+def _canonical(family: str, size: int, sizes: tuple[int, ...]) -> str:
+    bare = len(sizes) == 1 or (size == sizes[0] and family.startswith(("RTX", "GTX")))
+    return family if bare else f"{family}-{size}GB"
+
+
 def _fold(text: str) -> str:
     """Compare names without case, spaces, underscores and dashes."""
     return re.sub(r"[\s_\-]", "", text).upper()
@@ -113,7 +119,7 @@ def known_gpus() -> dict[str, Gpu]:
     for vendor, families in ((Vendor.NVIDIA, _NVIDIA), *_OTHERS.items()):
         for family, sizes in families.items():
             for size in sizes:
-                name = f"{family}-{size}GB" if len(sizes) > 1 else family
+                name = _canonical(family, size, sizes)
                 table[name] = Gpu(name, size, vendor)
     for base, forms in _FORM_FACTORS.items():
         for form in forms:
@@ -130,7 +136,7 @@ def _index() -> dict[str, str]:
     for vendor_families in (_NVIDIA, *_OTHERS.values()):
         for family, sizes in vendor_families.items():
             for size in reversed(sizes):
-                canonical = f"{family}-{size}GB" if len(sizes) > 1 else family
+                canonical = _canonical(family, size, sizes)
                 if canonical in known_gpus():
                     index.setdefault(_fold(f"{family}-{size}GB"), canonical)
                     index[_fold(family)] = canonical
@@ -149,7 +155,7 @@ def canonical_gpu(name: str) -> str | None:
     text = name.strip()
     while match := _NOISE.match(text):
         text = text[match.end() :]
-    folded = re.sub(r"SXM[0-9]", "SXM", _fold(text))
+    folded = re.sub(r"HBM[0-9]E?$", "SXM", re.sub(r"SXM[0-9]", "SXM", _fold(text)))
     return _index().get(folded)
 
 

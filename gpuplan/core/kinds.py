@@ -155,7 +155,7 @@ def parse_port(value: Value) -> Port:
     """`8000` or `"8000/udp"`. Raises ValueError."""
     number, _, protocol = str(value).partition("/")
     if not number.isdigit() or not 0 < int(number) < 65536 or protocol not in ("", "tcp", "udp", "http"):
-        raise ValueError(f"`{value}` is not a port: write 8000, \"8000/udp\" or \"8000/http\"")
+        raise ValueError(f'`{value}` is not a port: write 8000, "8000/udp" or "8000/http"')
     return Port(int(number), protocol or "tcp")
 
 
