@@ -109,7 +109,7 @@ class Drift:
 class Operation:
     """One node of the operation graph: one side effect on one instance. A NO_OP operation joins many needs into one.
 
-    A replace is lowered to CREATE and DELETE. `remote_id` is the object a DELETE, START, STOP, UPDATE or EXTEND acts on.
+    A replace is lowered to CREATE and DELETE. `remote_id` is the object that any operation but a CREATE acts on.
     """
 
     id: str

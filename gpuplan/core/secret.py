@@ -36,7 +36,7 @@ class Sealed:
 
 
 def seal(secret: Secret, *, key: bytes, salt: str) -> Sealed:
-    """Digest a secret with the state's own key; `salt` (address and attribute) keeps equal secrets from looking equal."""
+    """Digest a secret with the key of the state; `salt` (address, attribute) keeps equal secrets from looking equal."""
     mac = hmac.new(key, digestmod=hashlib.sha256)
     mac.update(salt.encode())
     mac.update(b"\0")
