@@ -211,6 +211,8 @@ class ProviderType:
     capabilities: Callable[["BaseModel"], Capabilities]
     """By the validated options: a flavour may differ."""
     open: Callable[["BaseModel", OpenContext], Provider]
+    node_options: "type[BaseModel] | None" = None
+    """Model of a cluster's `options:`, the words of this provider alone; None: it has none."""
     api_version: int = API_VERSION
 
 
