@@ -1,4 +1,7 @@
-"""Attribute values as JSON, for state and plan files. Values that JSON lacks become an object with one `$` key."""
+"""Attribute values as JSON, for state and plan files.
+
+Values that JSON lacks become an object with a `$` key; an object of the user's that has such a key goes inside `$map`.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,7 +16,8 @@ def encode_value(value: Value) -> JsonValue:
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {key: encode_value(item) for key, item in value.items()}
+        mapping = {key: encode_value(item) for key, item in value.items()}
+        return {"$map": mapping} if any(key.startswith("$") for key in mapping) else mapping
     match value:
         case Ref(address, remote_id):
             return {"$ref": str(address), "id": remote_id}
@@ -36,6 +40,11 @@ def decode_value(value: JsonValue) -> Value:
             return Sealed(str(value["$sealed"]))
         if "$unknown" in value:
             return UNKNOWN
+        if "$map" in value:
+            plain = value["$map"]
+            if not isinstance(plain, Mapping):
+                raise ValueError("`$map` must hold an object")
+            return {key: decode_value(item) for key, item in plain.items()}
         strange = next((key for key in value if key.startswith("$")), None)
         if strange is not None:
             raise ValueError(f"unknown value kind `{strange}`")

@@ -12,7 +12,9 @@
     ├── ProviderError            who, what, status, vendor code and message, request id
     │   ├── Refused              definite: it did not happen
     │   │   └── AuthFailed InvalidRequest NotFound Conflict NoCapacity QuotaExceeded RateLimited Unavailable Unsupported
+    │   │       └── NoCredentials    there is no key to send; says where it was looked for
     │   ├── OutcomeUnknown       it may have happened: the intent stays open
+    │   ├── NotReady             it was begun and is recorded, but it did not come to its end
     │   └── ProtocolMismatch     an answer we do not understand: as OutcomeUnknown for effects
     └── InternalError            our bug
 
@@ -146,6 +148,13 @@ class AuthFailed(Refused):
     wording = "`{provider}` does not accept these credentials, asked to {operation}"
 
 
+class NoCredentials(AuthFailed):
+    """Nothing was sent: there is no key. `facts` say where it was looked for, `hint` how to get one."""
+
+    id = "no-credentials"
+    wording = "`{provider}` has no credentials, asked to {operation}"
+
+
 class InvalidRequest(Refused):
     id = "invalid-request"
     wording = "`{provider}` does not accept the request to {operation}"
@@ -207,6 +216,13 @@ class OutcomeUnknown(ProviderError):
     id = "outcome-unknown"
     retry = Retry.AFTER_LOOK
     wording = "`{provider}` did not answer; it is not known whether it did {operation}"
+
+
+class NotReady(ProviderError):
+    """It was begun, and then failed, vanished or took too long: a node that did not come up, a delete without end."""
+
+    id = "not-ready"
+    wording = "`{provider}` did not get done what it was asked: {operation}"
 
 
 class ProtocolMismatch(ProviderError):

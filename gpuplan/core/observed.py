@@ -58,8 +58,8 @@ class Observed:
 class Survey:
     """What a refresh saw, for every instance in the state and for what else carries our mark.
 
-    An address maps to None when the object is certainly absent. An instance that could not be seen is in neither:
-    its provider is in `unreachable`.
+    An address maps to None when the object is certainly absent. An instance that could not be seen is not
+    there: its provider is in `unreachable`, or it is itself in `unseen`.
     """
 
     instances: Mapping[Address, Observed | None]
@@ -69,3 +69,5 @@ class Survey:
     imports: Mapping[Address, Observed | None] = field(default_factory=dict)
     accounts: Mapping[str, str] = field(default_factory=dict)
     """The account id behind each provider block that was asked."""
+    unseen: Mapping[Address, str] = field(default_factory=dict)
+    """Instances in a part of their account that could not be looked at, with the reason; the rest of it was seen."""

@@ -147,8 +147,14 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether applying it would do nothing at all."""
-        return not self.operations
+        """Whether applying it would do nothing at all, to the state neither but for facts that are noted in passing."""
+        return not self.operations and not any(map(self._is_noted, self.changes.values()))
+
+    def _is_noted(self, change: Change) -> bool:
+        """Whether a change without operations is one of the state that was asked for."""
+        if self.mode is Mode.REFRESH_ONLY:
+            return change.refreshed is not None or change.action is Action.FORGET
+        return change.moved_from is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,15 @@ class OutputsSet:
     values: Mapping[str, JsonValue]
 
 
-Entry: TypeAlias = Begun | Noted | Ended | OutputsSet
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """The instance has another address from here on. One entry, so that no crash leaves it under both or neither."""
+
+    source: Address
+    target: Address
+
+
+Entry: TypeAlias = Begun | Noted | Ended | OutputsSet | Renamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +147,5 @@ class LockInfo:
     expires_at: datetime
     version: str
     fence: int = 0
+    boot: str = ""
+    """Which boot and process namespace `pid` counts in; empty where the platform does not tell."""

@@ -1,0 +1,1 @@
+"""What gpuplan remembers: the snapshot, the write-ahead journal, the lock, and the backends that keep them."""

@@ -1,0 +1,1 @@
+"""Places where a state can live, one module each, all behind `core.ports.StateBackend`."""

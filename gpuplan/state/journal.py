@@ -1,0 +1,71 @@
+"""Folding journal entries into a state. Pure; `Session` folds what it has made durable, `replay` what a crash left.
+
+Folding is lenient and repeatable: an entry that is folded twice changes nothing the second time, and closing an intent
+that is not open is no error. A journal is what happened; refusing to read it would lose it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from types import MappingProxyType
+from typing import assert_never
+
+from gpuplan.core.address import Address
+from gpuplan.core.state import Begun, Ended, Entry, Intent, Noted, OutputsSet, Recorded, Renamed, State
+from gpuplan.core.values import JsonValue
+
+
+class Folding:
+    """A state that entries are folded into, each in constant time. `view` shows it without copying."""
+
+    def __init__(self, base: State) -> None:
+        self._instances: dict[Address, Recorded] = dict(base.instances)
+        self._intents: dict[int, Intent] = dict(base.intents)
+        self._outputs: dict[str, JsonValue] = dict(base.outputs)
+        self._base = replace(
+            base,
+            instances=MappingProxyType(self._instances),
+            intents=MappingProxyType(self._intents),
+            outputs=MappingProxyType(self._outputs),
+        )
+        self._next_seq = base.next_seq
+
+    def fold(self, entry: Entry) -> None:
+        match entry:
+            case Noted(address, None):
+                self._instances.pop(address, None)
+            case Noted(address, recorded):
+                assert recorded is not None
+                self._instances[address] = recorded
+            case Begun(intent):
+                self._intents[intent.seq] = intent
+                self._next_seq = max(self._next_seq, intent.seq + 1)
+            case Ended(seq):
+                self._intents.pop(seq, None)
+            case Renamed(source, target):
+                if (moved := self._instances.pop(source, None)) is not None:
+                    self._instances[target] = replace(moved, address=target)
+            case OutputsSet(values):
+                self._outputs.clear()
+                self._outputs.update(values)
+            case _:
+                assert_never(entry)
+
+    def view(self, serial: int) -> State:
+        """The state as it is now, under this serial. Its mappings are read-only and change with the next fold."""
+        return replace(self._base, serial=serial, next_seq=self._next_seq)
+
+
+def fold(state: State, entry: Entry) -> State:
+    """The state after one more entry; copies its mappings, so not for loops: `replay` and `Folding` are."""
+    return replay(state, (entry,))
+
+
+def replay(snapshot: State, entries: Iterable[Entry]) -> State:
+    """Fold a journal into the snapshot it belongs to; the serial stays that of the snapshot.
+
+    Accepts any prefix of a valid journal. Never drops an open intent.
+    """
+    folding = Folding(snapshot)
+    for entry in entries:
+        folding.fold(entry)
+    return folding.view(snapshot.serial)
