@@ -165,6 +165,8 @@ class Configuration:
     policies: tuple[Policy, ...] = ()
     max_hourly: Decimal | None = None
     warnings: tuple[Diagnostic, ...] = ()
+    variables: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Values of the variables that are not sensitive; a saved plan brings them along."""
 
     def at(self, desired: Desired, candidate: Candidate, attribute: str) -> At:
         """Where an attribute of a desired instance is written."""

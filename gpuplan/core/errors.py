@@ -24,7 +24,7 @@ What decides between types is what the caller does next (`retry`), not what went
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from gpuplan.core.diagnostics import Diagnostic
+from gpuplan.core.diagnostics import Diagnostic, Locator
 
 
 class Retry(StrEnum):
@@ -39,6 +39,8 @@ class GpuplanError(Exception):
     """Base of all; a message, or ready diagnostics."""
 
     id = "error"
+    locator: Locator | None = None
+    """Finds the positions its labels speak of; set by whoever read the spec."""
 
     def __init__(self, message: str = "", *, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         super().__init__(message or "; ".join(d.summary for d in diagnostics))

@@ -1,4 +1,5 @@
-"""Seal the secrets inside attributes before they are recorded, and tell whether a secret is the one that was sealed.
+"""Seal the secrets inside attributes before they are recorded, tell whether a secret is the one that was sealed, and
+hide what turns out to be sensitive.
 
 Called by the engine for what it records and by the planner for what it compares.
 """
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from gpuplan.core.address import Address
 from gpuplan.core.secret import Sealed, Secret, seal
-from gpuplan.core.values import Attrs, Value
+from gpuplan.core.values import Attrs, Value, leaves
 
 
 def seal_attrs(attrs: Attrs, *, key: bytes, address: Address) -> Attrs:
@@ -21,6 +22,24 @@ def opens(secret: Secret, sealed: Sealed, *, key: bytes) -> bool:
     """Whether `sealed` was made from `secret`."""
     salt, _, digest = sealed.digest.partition(".")
     return hmac.compare_digest(digest, seal(secret, key=key, salt=salt).digest)
+
+
+def hide(value: Value) -> Value:
+    """The same shape with every scalar in it a `Secret`, for values that turn out to be sensitive as a whole."""
+    if isinstance(value, bool):
+        return Secret("true" if value else "false")
+    if isinstance(value, (str, int, float)):
+        return Secret(str(value))
+    if isinstance(value, Mapping):
+        return {name: hide(item) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [hide(item) for item in value]
+    return value
+
+
+def has_secret(value: Value) -> bool:
+    """Whether a secret, sealed or not, is somewhere inside."""
+    return not isinstance(value, str) and any(isinstance(leaf, (Secret, Sealed)) for leaf in leaves(value))
 
 
 def _sealed(value: Value, key: bytes, path: str) -> Value:

@@ -5,7 +5,7 @@ dependencies or texts share one object, which is what keeps a state of many equa
 """
 
 import marshal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -141,15 +141,9 @@ def expect_time(fields: Fields, name: str) -> datetime:
         raise ValueError(f"`{name}` is {quoted(text)} instead of a time with its zone") from exc
 
 
-def check_depth(value: object, room: int = MAX_DEPTH) -> None:
+def check_depth(value: dict[str, object] | list[object], room: int = MAX_DEPTH) -> None:
     """Refuse what later recursion over the value could not survive."""
-    items: Iterable[object]
-    if isinstance(value, dict):
-        items = value.values()
-    elif isinstance(value, list):
-        items = value
-    else:
-        return
+    items = value.values() if isinstance(value, dict) else value
     if room == 0:
         raise ValueError(f"a value is nested more than {MAX_DEPTH} deep")
     for item in items:

@@ -11,6 +11,7 @@ from gpuplan.core.diagnostics import Diagnostic
 from gpuplan.core.errors import StateError
 from gpuplan.core.state import Entry, Noted, Recorded, Renamed, State
 from gpuplan.core.values import Attrs, Ref, Value
+from gpuplan.spec.nearest import did_you_mean
 
 
 def move(state: State, source: Address, target: Address) -> tuple[Entry, ...]:
@@ -61,7 +62,7 @@ def adopt(state: State, recorded: Recorded) -> tuple[Entry, ...]:
         raise _refusal(
             "object-taken",
             f"`{recorded.remote_id}` is in the state already",
-            f"it is `{owner}`; one object, one address",
+            f"it is `{owner}`; one object has one address",
         )
     return (Noted(recorded.address, recorded),)
 
@@ -150,28 +151,14 @@ def _refusal(error_id: str, summary: str, fact: str) -> StateError:
 
 def _unknown(state: State, address: Address) -> StateError:
     names = {str(each) for known in state.instances for each in (known, known.block, known.resource)}
-    near = sorted(name for name in names if _within_two(str(address), name))
+    meant = did_you_mean(str(address), names)
     return StateError(
         diagnostics=(
             Diagnostic(
                 id="unknown-address",
                 summary=f"`{address}` is not in the state",
-                hint=f"did you mean {' or '.join(f'`{name}`' for name in near[:3])}?" if near else "see what is there",
-                commands=() if near else ("gpuplan state list",),
+                hint=meant or "see what is there",
+                commands=() if meant else ("gpuplan state list",),
             ),
         )
     )
-
-
-def _within_two(one: str, other: str) -> bool:
-    """Whether two edits at most turn one text into the other."""
-    if abs(len(one) - len(other)) > 2:
-        return False
-    row = list(range(len(other) + 1))
-    for number, letter in enumerate(one, 1):
-        above, row = row, [number]
-        for column, against in enumerate(other, 1):
-            row.append(min(row[-1] + 1, above[column] + 1, above[column - 1] + (letter != against)))
-        if min(row) > 2:
-            return False
-    return row[-1] <= 2

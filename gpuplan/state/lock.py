@@ -120,7 +120,7 @@ def lost(held: LockInfo, now_held_by: LockInfo | None) -> StateStale:
     return StateStale(
         diagnostics=(
             Diagnostic(
-                id=StateStale.id,
+                id="lock-lost",
                 summary="this run has lost the lock on the state",
                 facts=(what, f"it was lock {held.id}, fence {held.fence}", "nothing more is started or recorded"),
                 hint="look at the state again; what this run left open is settled then",

@@ -1,83 +1,33 @@
 """What every state backend promises, as checks anyone can inherit: ours for the built-in ones, yours for your own.
 
-    class TestRedis(DurableBackendConformance):
+    class TestRedis(BackendConformance):
         @contextmanager
         def open_place(self, folder):
             yield lambda clock: RedisBackend(url, "default", clock)
 
-        def source(self, folder):
-            return f"backend = RedisBackend({url!r}, 'default', clock)"
-
-A *place* opens handles on one and the same state, as different processes would. `BackendConformance` holds for every
-backend; `DurableBackendConformance` adds checks with real processes for those whose state outlives the process.
+A *place* opens handles on one and the same state, as different processes would. `DurableBackendConformance` beside this
+adds checks with real processes.
 """
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from gpuplan.core.address import Address
-from gpuplan.core.desired import Kind
 from gpuplan.core.errors import LineageMismatch, StateError, StateLocked, StateStale
 from gpuplan.core.ports import Clock, StateBackend, Stored
-from gpuplan.core.state import Begun, Ended, Entry, Intent, LockInfo, Noted, Outcome, Phase, Recorded, State
-from gpuplan.net.clock import SystemClock
-from gpuplan.state.lock import LEASE, lock_request
+from gpuplan.core.state import Ended, Entry, Noted, Outcome
+from gpuplan.state.lock import LEASE
 from gpuplan.state.session import Session, push_state, read_state
 from gpuplan.testing.clock import FakeClock
+from gpuplan.testing.state_samples import PROJECT, asks, begun, fresh, node, noted
 
 Place: TypeAlias = Callable[[Clock], StateBackend]
-
-PROJECT = "conformance"
-
-
-def node(number: int) -> Recorded:
-    """An instance to record."""
-    return Recorded(
-        address=Address("clusters", "train", None, number),
-        kind=Kind.NODE,
-        provider="cloud",
-        account="acct",
-        remote_id=f"n-{number}",
-        token=f"token{number}",
-        attrs={"gpu": "H100-80GB:8"},
-        facts={"public_ip": "10.0.0.1"},
-        depends_on=frozenset({Address("volumes", "data")}),
-        created_at=FakeClock().now(),
-        phase=Phase.READY,
-    )
-
-
-def noted(number: int) -> Noted:
-    return Noted(node(number).address, node(number))
-
-
-def begun(seq: int) -> Begun:
-    draft = node(seq)
-    return Begun(
-        Intent(
-            seq, f"op{seq}", "create", draft.address, draft.kind, "cloud", "acct", draft.created_at, "tok", "", draft
-        )
-    )
-
-
-def fresh(serial: int = 0, lineage: str = "lineage1") -> State:
-    return State(lineage=lineage, serial=serial, key=b"k" * 32, project=PROJECT)
-
-
-def asks(clock: Clock, operation: str = "apply") -> LockInfo:
-    return lock_request(clock, operation)
 
 
 class BackendConformance(ABC):
@@ -268,12 +218,15 @@ class BackendConformance(ABC):
 
         clock.run(scenario())
 
-    def test_stalled_owner_cannot_write_into_the_journal_of_its_successor(self, place: Place, clock: FakeClock) -> None:
+    @pytest.mark.parametrize("before", [[begun(1)], []])
+    def test_stalled_owner_does_not_touch_the_journal_of_its_successor(
+        self, place: Place, clock: FakeClock, before: list[Entry]
+    ) -> None:
         async def scenario() -> None:
             stalled = place(clock)
             held = await stalled.lock(asks(clock))
             await stalled.commit(fresh(), held=held)
-            await stalled.append([begun(1)], base=fresh(), held=held)
+            await stalled.append(before, base=fresh(), held=held)
             clock.advance(2 * LEASE.total_seconds())
             successor = place(clock)
             now_held = await successor.lock(asks(clock))
@@ -282,7 +235,7 @@ class BackendConformance(ABC):
                 await stalled.append([begun(3)], base=fresh(), held=held)
             await successor.append([begun(4)], base=fresh(), held=now_held)
 
-            assert [begun(1), begun(2), begun(4)] == list((await place(clock).load()).journal)
+            assert [*before, begun(2), begun(4)] == list((await place(clock).load()).journal)
 
         clock.run(scenario())
 
@@ -389,87 +342,3 @@ class BackendConformance(ABC):
             assert await place(clock).holder() is None
 
         clock.run(scenario())
-
-
-_BEGIN_AND_DIE = """
-    session = await Session.open(backend, clock, request=lock_request(clock, "apply"), create_project="conformance")
-    await session.write(begun(session.next_seq()))
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-_STALL = """
-    session = await Session.open(backend, clock, request=lock_request(clock, "apply"), create_project="conformance")
-    await session.write(begun(session.next_seq()))
-    os.kill(os.getpid(), signal.SIGSTOP)
-    try:
-        await session.write(begun(session.next_seq()))
-    except StateStale:
-        os._exit(42)
-"""
-
-
-class DurableBackendConformance(BackendConformance):
-    """For backends whose state outlives the process: real processes die and stall here."""
-
-    @abstractmethod
-    def source(self, folder: Path) -> str:
-        """Python that binds `backend` to a handle on the place, from `clock`; imports included, one line each."""
-
-    @pytest.fixture
-    def later(self) -> FakeClock:
-        """A clock that shows when leases given now have run out."""
-        return FakeClock(SystemClock().now() + 2 * LEASE + timedelta(seconds=1))
-
-    def test_begun_intents_survive_a_kill(self, tmp_path: Path, place: Place, later: FakeClock) -> None:
-        with self._child(tmp_path, _BEGIN_AND_DIE) as child:
-            assert -signal.SIGKILL == child.wait(timeout=60)
-
-        async def scenario() -> None:
-            session = await Session.open(place(later), later, request=asks(later), create_project=PROJECT)
-            assert {1: begun(1).intent} == session.state.intents
-            await session.close()
-
-        later.run(scenario())
-
-    def test_run_that_was_stopped_past_its_lease_writes_nothing_more(
-        self, tmp_path: Path, place: Place, later: FakeClock
-    ) -> None:
-        async def scenario(child: "subprocess.Popen[bytes]") -> None:
-            session = await Session.open(place(later), later, request=asks(later), create_project=PROJECT)
-            await session.write(Ended(1, Outcome.NEVER), noted(7))
-            os.kill(child.pid, signal.SIGCONT)
-            assert 42 == child.wait(timeout=60)
-            await session.write(noted(8))
-            await session.commit()
-            await session.close()
-
-        with self._child(tmp_path, _STALL) as child:
-            _, status = os.waitpid(child.pid, os.WUNTRACED)
-            assert os.WIFSTOPPED(status)
-            later.run(scenario(child))
-        state = later.run(read_state(place(later)))
-        assert state is not None
-        assert [node(7), node(8)] == list(state.instances.values())
-        assert {} == state.intents
-
-    @contextmanager
-    def _child(self, folder: Path, body: str) -> Iterator["subprocess.Popen[bytes]"]:
-        lines = "\n    ".join(self.source(folder).splitlines())
-        program = f"""
-import asyncio, os, signal
-from gpuplan.core.errors import StateStale
-from gpuplan.net.clock import SystemClock
-from gpuplan.state.lock import lock_request
-from gpuplan.state.session import Session
-from gpuplan.testing.backend_conformance import begun
-
-async def main():
-    clock = SystemClock()
-    {lines}
-{body}
-asyncio.run(main())
-"""
-        with subprocess.Popen([sys.executable, "-c", program]) as child:
-            try:
-                yield child
-            finally:
-                child.kill()

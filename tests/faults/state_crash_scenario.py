@@ -17,8 +17,8 @@ from gpuplan.net.clock import SystemClock
 from gpuplan.state.backends.local import LocalBackend
 from gpuplan.state.lock import lock_request
 from gpuplan.state.session import Session
-from gpuplan.testing.backend_conformance import noted
 from gpuplan.testing.disks import TrippedDisk
+from gpuplan.testing.state_samples import noted
 
 
 def kill(call: str) -> None:

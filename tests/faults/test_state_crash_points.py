@@ -21,9 +21,9 @@ from gpuplan.state.backends.disk import Disk
 from gpuplan.state.backends.local import LocalBackend
 from gpuplan.state.lock import LEASE, lock_request
 from gpuplan.state.session import Session, read_state
-from gpuplan.testing.backend_conformance import noted
 from gpuplan.testing.clock import FakeClock
 from gpuplan.testing.disks import PowerLoss, TrippedDisk, VolatileDisk
+from gpuplan.testing.state_samples import noted
 
 SCENARIO = Path(__file__).parent / "state_crash_scenario.py"
 LAST = 1_000
@@ -128,7 +128,7 @@ def test_disk_that_fails_at_any_call_is_told_and_loses_nothing(
 
 
 @settings(max_examples=400)
-@given(st.integers(1, 120), st.data())
+@given(st.integers(1, 100), st.data())
 def test_loss_of_power_at_any_call_loses_nothing_acknowledged(at: int, data: st.DataObject) -> None:
     folder, clock, acknowledged = Path("/state"), FakeClock(), list[int]()
     disk = VolatileDisk(at=at)

@@ -74,6 +74,8 @@ class MemoryBackend:
         self._store.holder = None
 
     async def append(self, entries: Sequence[Entry], *, base: State, held: LockInfo) -> None:
+        if not entries:
+            return
         store = self._store
         self._check(held)
         check_base(base.lineage, base.serial, store.stored)

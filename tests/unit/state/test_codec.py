@@ -15,6 +15,7 @@ from gpuplan.core.state import Deposed, Entry, Intent, Noted, Phase, Recorded, S
 from gpuplan.core.values import Attrs, Ref
 from gpuplan.state import document
 from gpuplan.state.codec import (
+    MAX_BYTES,
     decode_entry,
     decode_header,
     decode_state,
@@ -24,6 +25,7 @@ from gpuplan.state.codec import (
     without_digest,
 )
 from gpuplan.state.decoding import MAX_DEPTH
+from gpuplan.state.encoding import Encoder
 from gpuplan.testing.state_strategies import entries, states
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -171,11 +173,11 @@ def test_bare_secret_is_never_written() -> None:
 
 
 def test_number_that_json_lacks_does_not_lose_the_record() -> None:
-    recorded = replace(node(0), facts={"price": float("nan"), "hosts": [float("inf"), 1.5]})
+    recorded = replace(node(0), facts={"price": float("nan"), "hosts": ["a", float("inf"), 1.5]})
 
     entry = decode_entry(encode_entry(Noted(recorded.address, recorded)))
 
-    assert Noted(recorded.address, replace(recorded, facts={"price": None, "hosts": [None, 1.5]})) == entry
+    assert Noted(recorded.address, replace(recorded, facts={"price": None, "hosts": ["a", None, 1.5]})) == entry
 
 
 def test_state_without_its_digest_may_have_been_edited() -> None:
@@ -268,6 +270,22 @@ def test_deeply_nested_value_is_corrupt(depth: int) -> None:
     content = edited(encode_state(state_of(node(0))), b'"facts": {"public_ip": "10.0.0.0"}', nested)
 
     assert problem(content)
+
+
+def test_state_beyond_all_measure_is_not_read() -> None:
+    assert f"it has {MAX_BYTES + 1} bytes; a state has at most {MAX_BYTES}" == problem(bytes(MAX_BYTES + 1))
+
+
+def test_encoder_that_forgets_what_is_shared_writes_the_same() -> None:
+    encoder = Encoder()
+    notes = [
+        Noted(each.address, replace(each, depends_on=frozenset({Address("volumes", f"v{each.address.node}")})))
+        for each in (node(number, {"n": number}) for number in range(5_000))
+    ]
+
+    first = [encode_entry(note, encoder) for note in notes]
+
+    assert first == [encode_entry(note) for note in notes]
 
 
 def test_number_of_a_million_digits_is_corrupt() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -40,6 +41,13 @@ def test_lock_reads_back_as_it_was_written(mine: LockInfo) -> None:
 def test_damaged_lock_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode_lock(content)
+
+
+def test_lock_without_a_start_time_is_refused(mine: LockInfo) -> None:
+    document = json.loads(encode_lock(mine)) | {"started_at": "soon"}
+
+    with pytest.raises(ValueError, match="`started_at` is not a number"):
+        decode_lock(json.dumps(document).encode())
 
 
 def test_owner_that_runs_is_alive(clock: FakeClock, mine: LockInfo) -> None:

@@ -10,8 +10,8 @@ from gpuplan.core.state import Ended, Entry, LockInfo, Noted, Outcome, State
 from gpuplan.state.backends.memory import MemoryBackend, MemoryStore
 from gpuplan.state.lock import LEASE, lock_request
 from gpuplan.state.session import Session, read_state
-from gpuplan.testing.backend_conformance import begun, node, noted
 from gpuplan.testing.clock import FakeClock
+from gpuplan.testing.state_samples import begun, node, noted
 
 
 class SlowBackend(MemoryBackend):

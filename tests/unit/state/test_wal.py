@@ -1,3 +1,4 @@
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from gpuplan.core.address import Address
 from gpuplan.core.errors import StateCorrupt
 from gpuplan.core.state import Entry, Noted, State
+from gpuplan.state.codec import MAX_BYTES
 from gpuplan.state.wal import Framing, entries_since, read_journal
 from gpuplan.testing.state_strategies import entries
 
@@ -134,6 +136,28 @@ def test_journal_without_its_first_line_is_corrupt(content: bytes) -> None:
 @given(st.binary(max_size=100))
 def test_arbitrary_bytes_are_corrupt_and_nothing_else(content: bytes) -> None:
     assert "`j:1` does not verify" == problem(content)
+
+
+def test_lost_end_of_the_last_line_is_damage() -> None:
+    content = written([[gone("a")]])
+
+    assert "`j:2` does not verify" == problem(content[:-1] + b"x")
+
+
+def framed(record: bytes, length: int) -> bytes:
+    """A second line whose checksum fits, whatever it says."""
+    header = written([])
+    line = b"+%x %s" % (length, record)
+    return header + b"%08x%s\n" % (zlib.crc32(line, zlib.crc32(header) + 1), line)
+
+
+@pytest.mark.parametrize("content", [framed(b"{}", 2), framed(b'{"forgot": 1}', 13), framed(b"[", 1), framed(b"{}", 1)])
+def test_last_line_that_verifies_but_says_nothing_we_know_is_damage(content: bytes) -> None:
+    assert "`j:2` does not verify" == problem(content)
+
+
+def test_journal_beyond_all_measure_is_not_read() -> None:
+    assert "`j` does not verify" == problem(bytes(MAX_BYTES + 1))
 
 
 def test_lines_of_another_journal_do_not_fit() -> None:
