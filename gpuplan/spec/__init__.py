@@ -1,0 +1,1 @@
+"""Reading the spec: YAML text in, a checked and expanded `Configuration` out. `load` is the door."""

@@ -1,0 +1,206 @@
+"""Expressions that wait for a fact: what a `Deferred` of the spec carries as its `evaluate`.
+
+Built by `expressions`, called by the planner and by the engine with a scope. Each is a value itself: `identity` goes
+into the digest of the spec.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gpuplan.core.address import Address
+from gpuplan.core.diagnostics import At, Diagnostic, Label
+from gpuplan.core.errors import SpecError
+from gpuplan.core.secret import Secret
+from gpuplan.core.values import UNKNOWN, Deferred, JsonValue, Ref, Scope, Unknown, Value, has_unknown, leaves, resolve
+from gpuplan.spec.nearest import did_you_mean
+from gpuplan.spec.scalars import as_text
+
+Plain = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """An attribute or a fact of another resource: `clusters.train.nodes[0].public_ip`."""
+
+    resource: Address
+    steps: tuple[Plain, ...]
+    at: At
+
+    def __call__(self, scope: Scope) -> Value:
+        return walk(scope.view(self.resource), self.steps, str(self.resource), self.at)
+
+    @property
+    def identity(self) -> Value:
+        return [str(self.resource), *self.steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A part of a value that is itself deferred: a local that holds one."""
+
+    inner: Deferred
+    steps: tuple[Plain, ...]
+    at: At
+
+    def __call__(self, scope: Scope) -> Value:
+        return walk(resolve(self.inner, scope), self.steps, self.inner.text, self.at)
+
+    @property
+    def identity(self) -> Value:
+        return [self.inner, *self.steps]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A text around deferred parts."""
+
+    parts: tuple[Value, ...]
+    at: At
+
+    def __call__(self, scope: Scope) -> Value:
+        return join([resolve(part, scope) for part in self.parts], self.at)
+
+    @property
+    def identity(self) -> Value:
+        return list(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A value an expression uses under a name; `asks` as in `templates.Cut`."""
+
+    name: str
+    value: Value
+    asks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """A CEL expression over values of which some are deferred."""
+
+    code: str
+    inputs: tuple[Input, ...]
+    run: Callable[[Mapping[str, JsonValue]], JsonValue] = field(repr=False, compare=False)
+    at: At
+
+    def __call__(self, scope: Scope) -> Value:
+        return compute(self.run, [Input(i.name, self._resolved(i, scope), i.asks) for i in self.inputs])
+
+    def _resolved(self, entry: Input, scope: Scope) -> Value:
+        try:
+            return resolve(entry.value, scope)
+        except _Missing:
+            if entry.asks == "presence":
+                return None
+            raise
+
+    @property
+    def identity(self) -> Value:
+        return [self.code, *([i.name, i.asks, i.value] for i in self.inputs)]
+
+
+class _Missing(SpecError):
+    """A path that is not there."""
+
+
+def compute(run: Callable[[Mapping[str, JsonValue]], JsonValue], inputs: Sequence[Input]) -> Value:
+    """Run an expression over resolved inputs: `UNKNOWN` while one of them is, secret where one of them is."""
+    names: dict[str, JsonValue] = {}
+    sensitive = False
+    for entry in inputs:
+        value = entry.value
+        if entry.asks == "presence":
+            value = UNKNOWN if isinstance(value, Unknown) else value is not None
+        elif entry.asks == "size" and has_unknown(value):
+            value = [0] * len(value) if isinstance(value, (Mapping, Sequence)) else value
+        if has_unknown(value):
+            return UNKNOWN
+        sensitive = sensitive or is_sensitive(value)
+        names[entry.name] = revealed(value)
+    result = run(names)
+    return sensitive_value(result) if sensitive else result
+
+
+def walk(value: Value, steps: Sequence[Plain], name: str, at: At) -> Value:
+    """Follow a path into a value. Raises SpecError for a step that leads nowhere."""
+    for step in steps:
+        if isinstance(value, Unknown):
+            return value
+        if isinstance(value, Mapping):
+            try:
+                # Not `get`: a mapping may know that what it lacks is not known yet.
+                known, value = value, value[str(step)]
+            except KeyError as exc:
+                hint = did_you_mean(str(step), known)
+                raise _missing(f"`{name}` has no `{step}`", at, hint) from exc
+        elif isinstance(value, Sequence) and not isinstance(value, str) and isinstance(step, int):
+            if step >= len(value):
+                raise _missing(f"`{name}` has no `[{step}]`", at, f"it has {len(value)}, counted from 0")
+            value = value[step]
+        else:
+            raise _missing(f"`{name}` has no `{step}`", at, None)
+        name = f"{name}[{step}]" if isinstance(step, int) else f"{name}.{step}"
+    return value
+
+
+def join(parts: Sequence[Value], at: At) -> Value:
+    """One text of several values. Raises SpecError for a value that is no text."""
+    sensitive, text = False, ""
+    for part in parts:
+        if isinstance(part, Ref):
+            part = UNKNOWN if part.remote_id is None else part.remote_id
+        if isinstance(part, Unknown):
+            return UNKNOWN
+        if isinstance(part, Secret):
+            sensitive, part = True, part.reveal()
+        if not isinstance(part, (str, bool, int, float)):
+            raise SpecError(diagnostics=(_unjoinable(part, at),))
+        text += as_text(part)
+    return Secret(text) if sensitive else text
+
+
+def is_sensitive(value: Value) -> bool:
+    return any(isinstance(leaf, Secret) for leaf in leaves(value))
+
+
+def sensitive_value(value: Value) -> Value:
+    """A value that came of secrets. A yes or no tells too little to hide; everything else is hidden."""
+    if value is None or isinstance(value, (bool, Secret, Deferred, Ref, Unknown)):
+        return value
+    if isinstance(value, Mapping):
+        return {key: sensitive_value(item) for key, item in value.items()}
+    if isinstance(value, (str, int, float)):
+        return Secret(as_text(value))
+    return [sensitive_value(item) for item in value] if isinstance(value, Sequence) else value
+
+
+def revealed(value: Value) -> JsonValue:
+    """The plain value of what is fully known."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return float(value)
+        case Secret():
+            return value.reveal()
+        case Ref():
+            return value.remote_id
+        case Mapping():
+            return {key: revealed(item) for key, item in value.items()}
+        case Sequence():
+            return [revealed(item) for item in value]
+    raise TypeError(f"{type(value).__name__} is not known yet")
+
+
+def _missing(summary: str, at: At, hint: str | None) -> SpecError:
+    return _Missing(diagnostics=(Diagnostic("unknown-reference", summary, (Label(at, "asked for here"),), hint=hint),))
+
+
+def _unjoinable(part: Value, at: At) -> Diagnostic:
+    what = "nothing" if part is None else "a map" if isinstance(part, Mapping) else "a list"
+    return Diagnostic(
+        "expression-type",
+        f"{what} cannot be part of a text",
+        (Label(at, "in this text"),),
+        hint="write it as text with `json(...)`",
+    )
