@@ -1,0 +1,177 @@
+"""What every operation of one run works with.
+
+Made by `executor`; operations write to the state, ask for time and for patience only through it.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import cached_property
+
+from gpuplan.core.address import Address
+from gpuplan.core.capabilities import Capabilities
+from gpuplan.core.desired import Desired, Kind
+from gpuplan.core.errors import InternalError
+from gpuplan.core.events import OperationProgress
+from gpuplan.core.marks import Mark
+from gpuplan.core.plan import Change, Operation, Plan
+from gpuplan.core.ports import CanForesee, Clock, Emit, Ledger, Provider, Want
+from gpuplan.core.state import Begun, Entry, Intent, Noted, Recorded
+from gpuplan.engine.outcome import Stop
+from gpuplan.engine.patience import Patience
+from gpuplan.engine.readiness import Watch
+from gpuplan.engine.resolve import StateScope, members
+from gpuplan.engine.slots import Slots
+
+
+class Run:
+    """One execution of one plan."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        providers: Mapping[str, Provider],
+        *,
+        clock: Clock,
+        emit: Emit,
+        stop: Stop,
+        slots: Slots,
+    ) -> None:
+        self.plan = plan
+        self.providers = providers
+        self.clock = clock
+        self.emit = emit
+        self.stop = stop
+        self.begun: set[int] = set()
+        """The intents of this run."""
+        self.scope = StateScope(lambda: ledger.state, members(plan, ledger.state))
+        self.key = ledger.state.key
+        self.lineage = ledger.state.lineage
+        self._ledger = ledger
+        self._submitted: dict[Address, Recorded | None] = {}
+        self._slots = slots
+        self._watches: dict[str, Watch] = {}
+        self._accounts: dict[str, str] = {}
+        self._foresight: dict[str, CanForesee | None] = {}
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def record(self, address: Address) -> Recorded | None:
+        """The latest record, durable or on its way: two operations on one instance must not undo each other's."""
+        if address in self._submitted:
+            return self._submitted[address]
+        return self._ledger.state.instances.get(address)
+
+    def existing(self, address: Address) -> Recorded:
+        """The record of an instance that an operation works on; the plan says that there is one."""
+        recorded = self.record(address)
+        if recorded is None:
+            raise InternalError(f"the plan changes `{address}`, which the state does not have")
+        return recorded
+
+    def change(self, operation: Operation) -> Change:
+        return self.plan.changes[operation.address]
+
+    def wanted(self, operation: Operation) -> Desired:
+        """What the spec asks of an instance that an operation makes or changes."""
+        desired = self.change(operation).desired
+        if desired is None:
+            raise InternalError(f"the plan has nothing to make of `{operation.address}`")
+        return desired
+
+    def capabilities(self, provider: str) -> Capabilities:
+        return self.providers[provider].capabilities
+
+    async def write(self, *entries: Entry) -> None:
+        """Durable when it returns. Between reading a record and writing what comes of it nothing may be awaited."""
+        noted = [entry for entry in entries if isinstance(entry, Noted)]
+        for entry in noted:
+            self._submitted[entry.address] = entry.recorded
+        await self._ledger.write(*entries)
+        for entry in noted:
+            if entry.address in self._submitted and self._submitted[entry.address] is entry.recorded:
+                del self._submitted[entry.address]
+            self.scope.changed(entry.address)
+
+    async def begin(
+        self,
+        operation: Operation,
+        *,
+        kind: Kind,
+        provider: str,
+        account: str,
+        remote_id: str = "",
+        token: str = "",
+        draft: Recorded | None = None,
+        witness: str = "",
+        action: str = "",
+    ) -> Intent:
+        """Announce an effect; it may be sent once this returns."""
+        intent = Intent(
+            seq=self._ledger.next_seq(),
+            operation=operation.id,
+            action=action or operation.action,
+            address=operation.address,
+            kind=kind,
+            provider=provider,
+            account=account,
+            begun_at=self.clock.now(),
+            token=token,
+            remote_id=remote_id,
+            draft=draft,
+            witness=witness,
+        )
+        self.begun.add(intent.seq)
+        await self._ledger.write(Begun(intent))
+        return intent
+
+    def witness(self, provider: str, want: Want, mark: Mark) -> str:
+        """What will tell the new object apart where listings carry no mark."""
+        if provider not in self._foresight:
+            known = self.providers[provider]
+            self._foresight[provider] = known if isinstance(known, CanForesee) else None
+        foresight = self._foresight[provider]
+        return "" if foresight is None else foresight.witness(want, mark)
+
+    async def account(self, provider: str) -> str:
+        """The id of the account behind a provider block, asked for once."""
+        if provider not in self._accounts:
+            async with self._asking[provider]:
+                if provider not in self._accounts:
+                    self._accounts[provider] = (await self.providers[provider].health()).id
+        return self._accounts[provider]
+
+    def watch(self, provider: str) -> Watch:
+        if provider not in self._watches:
+            self._watches[provider] = Watch(provider, self.providers[provider], self.clock)
+        return self._watches[provider]
+
+    @asynccontextmanager
+    async def resting(self, operation: Operation) -> AsyncIterator[None]:
+        """Leave the place at work to others while the block lasts: it only waits."""
+        async with self._slots.resting(operation.provider):
+            yield
+
+    def patience(self, provider: str, asked_seconds: float | None) -> Patience:
+        """For one operation: as long as the spec says, else as long as objects of that provider take."""
+        seconds = asked_seconds if asked_seconds is not None else self.capabilities(provider).ready_timeout_seconds
+        return Patience(self.clock, self.stop, seconds=seconds)
+
+    def mark(self, token: str, address: Address) -> Mark:
+        return Mark(token, self.plan.project, self.plan.workspace, self.lineage, address)
+
+    def progress(self, operation: Operation, text: str) -> None:
+        self.emit(OperationProgress(operation.id, operation.address, text))
+
+    def nodes_beside(self, address: Address) -> int:
+        """How many nodes the cluster of this node has, itself included."""
+        return self._nodes[address.block]
+
+    @cached_property
+    def _nodes(self) -> Counter[Address]:
+        return Counter(address.block for address, change in self.plan.changes.items() if change.desired is not None)
+
+    async def close(self) -> None:
+        for watch in self._watches.values():
+            await watch.close()

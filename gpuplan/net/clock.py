@@ -1,0 +1,30 @@
+"""Real time, and the two things that must differ at every call. The only module that asks the system for either."""
+
+import asyncio
+import random
+import secrets
+import string
+import time
+from base64 import b32encode
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """A `core.ports.Clock`."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def token(self) -> str:
+        # A letter first: many providers use the token in names that may not begin with a digit.
+        first, rest = secrets.randbelow(26), secrets.token_bytes(12)
+        return string.ascii_lowercase[first] + b32encode(rest).decode().lower()[:19]
+
+    def jitter(self) -> float:
+        return random.random()

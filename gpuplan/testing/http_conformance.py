@@ -1,0 +1,458 @@
+"""The contract of HTTP providers, against their emulator on a real port: every fault on every call, and what else only
+an emulator can do to an account.
+
+    class TestAcme(HttpProviderConformance):
+        provider_type = PROVIDER
+        asks = {Kind.NODE: {"instance_type": "gpu-1", "region": "eu", "gpu": "H100-80GB:1"}}
+        shelf = {"gpu": "H100-80GB", "region": "eu"}
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import pytest
+
+from gpuplan.core.desired import Kind, ProviderBlock
+from gpuplan.core.errors import (
+    AuthFailed,
+    NoCredentials,
+    OutcomeUnknown,
+    ProtocolMismatch,
+    ProviderError,
+    QuotaExceeded,
+    RateLimited,
+    Refused,
+    Unavailable,
+)
+from gpuplan.core.observed import GONE, Observed, Status
+from gpuplan.core.offers import OfferQuery
+from gpuplan.core.ports import CanStop, CanUpdate, HasSsh, OpenContext, Provider, ProviderType
+from gpuplan.core.secret import Redactor
+from gpuplan.core.values import Attrs, JsonValue
+from gpuplan.net.http_provider import HttpOpener
+from gpuplan.testing.bench import Bench, Made
+from gpuplan.testing.conformance import ExposedConformance, FiniteConformance
+from gpuplan.testing.emulated import Emulated, emulated
+from gpuplan.testing.hurried import HurriedClock
+
+T = TypeVar("T", bound="HttpProviderConformance")
+
+READS = ("health", "offers", "list", "get")
+EFFECTS = ("update", "stop", "start", "delete")
+HANG_SECONDS = 0.3
+"""Real time: how long a check waits for an answer that never comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultCase:
+    """One way a call can go wrong; `refuses`: the provider says itself that it did nothing."""
+
+    kind: str
+    status: int = 500
+    refuses: bool = False
+    harmless: bool = False
+
+    @property
+    def is_before(self) -> bool:
+        """Whether nothing happens; an adapter's table may know that."""
+        return self.kind == "status"
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.status}" if self.kind.startswith("status") else self.kind
+
+    def fields(self, provider: str, times: int | None) -> dict[str, JsonValue]:
+        fields: dict[str, JsonValue] = {"provider": provider, "status": self.status, "times": times}
+        if times is None:
+            fields |= {"probability": 1.0}
+        if self.status == 429:
+            fields["retry_after"] = 2
+        if self.kind == "latency":
+            fields["delay_s"] = 5
+        return fields
+
+
+FAULTS = (
+    *(FaultCase("status", status) for status in (500, 502, 503, 504)),
+    *(FaultCase("status_after", status) for status in (500, 502, 503, 504)),
+    FaultCase("status", 429, refuses=True),
+    FaultCase("drop"),
+    FaultCase("drop_after"),
+    FaultCase("hang"),
+    FaultCase("garbage"),
+    FaultCase("truncate"),
+    FaultCase("latency", harmless=True),
+)
+
+
+@dataclass(slots=True)
+class HttpBench(Bench):
+    """An account at an emulator."""
+
+    emulator: Emulated = field(kw_only=True)
+    type: ProviderType = field(kw_only=True)
+    opened: list[Provider] = field(default_factory=list, kw_only=True)
+
+    def open(self, options: Mapping[str, JsonValue], *, emulator: str | None = None) -> Provider:
+        """Another account of the same type; without `emulator` as if it were the real one, in an empty environment."""
+        block = ProviderBlock(self.type.name, self.type.name, options, ())
+        context = OpenContext(block, self.clock, {"HOME": "/nonexistent"}, Redactor(), emulator)
+        self.opened.append(self.type.open(self.type.options.model_validate(options), context))
+        return self.opened[-1]
+
+    def open_with_key(self, key: str, public_path: str) -> Provider:
+        """An account whose credentials all are `key`."""
+        opener = self.type.open
+        assert isinstance(opener, HttpOpener)
+        wanted = opener.profile(self.type.options.model_validate({})).credentials
+        endpoint = f"{self.emulator.url}/{self.type.name}{public_path}"
+        return self.open({"endpoint": endpoint, **{name: key for name, one in wanted.items() if one.required}})
+
+    def patient_for(self, fault: FaultCase) -> Provider:
+        """This account, not waiting long where no answer will come."""
+        return (
+            self.open({"timeout": HANG_SECONDS}, emulator=self.emulator.url) if fault.kind == "hang" else self.provider
+        )
+
+    async def do(self, verb: str, made: Made, provider: Provider | None = None) -> object:
+        """Call one verb of the contract on a node."""
+        provider, kind, id = provider or self.provider, made.kind, made.remote_id
+        match verb:
+            case "health":
+                return await provider.health()
+            case "offers":
+                return await provider.offers(OfferQuery())
+            case "list":
+                return await provider.list(kind, frozenset({id}))
+            case "get":
+                return await provider.get(kind, id)
+            case "delete":
+                await provider.delete(kind, id, self.links)
+                return None
+            case "update" if isinstance(provider, CanUpdate):
+                want, _ = self.ask(kind, **self.changes[kind])
+                return await provider.update(replace(want, update=frozenset(self.changes[kind])), id, self.links)
+            case "stop" if isinstance(provider, CanStop):
+                return await provider.stop(kind, id)
+            case "start" if isinstance(provider, CanStop):
+                return await provider.start(kind, id)
+        raise AssertionError(f"no verb `{verb}`")
+
+    @property
+    def effects(self) -> list[str]:
+        """The verbs that change a node and that this provider has; delete is the last."""
+        can_stop = isinstance(self.provider, CanStop)
+        return [
+            v for v in EFFECTS if v == "delete" or (can_stop if v != "update" else bool(self.changes.get(Kind.NODE)))
+        ]
+
+    def living(self, token: str) -> list[dict[str, Any]]:
+        return self.emulator.living(token=token)
+
+
+def emulated_check(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a check in the bench's own event loop. Further arguments are parameters."""
+
+    @functools.wraps(body)
+    def run(self: "HttpProviderConformance", bench: HttpBench, **parameters: object) -> None:
+        bench.run(body(self, bench, **parameters))
+
+    return run
+
+
+faulty = pytest.mark.parametrize("fault", FAULTS, ids=str)
+
+
+class HttpProviderConformance(FiniteConformance, ExposedConformance):
+    """What a subclass must say: the type, what to ask for, and which stock runs out."""
+
+    provider_type: ClassVar[ProviderType]
+    asks: ClassVar[Mapping[Kind, Attrs]]
+    changes: ClassVar[Mapping[Kind, Attrs]] = {}
+    shelf: ClassVar[Mapping[str, JsonValue]]
+    """`gpu` and `region` of the stock that `asks[NODE]` is taken from."""
+    missing_id: ClassVar[str] = "00000000-0000-4000-8000-000000000000"
+    options: ClassVar[Mapping[str, JsonValue]] = {}
+    knobs: ClassVar[Mapping[str, JsonValue]] = {}
+    page_knobs: ClassVar[Mapping[str, JsonValue]] = {}
+    """Knobs that make pages of two objects; empty where the provider has no pages."""
+    quota_knobs: ClassVar[Mapping[str, JsonValue]] = {}
+    """Knobs that let the account have one node and no more; empty where the emulator knows no quota."""
+    unknown_status: ClassVar[Mapping[str, JsonValue]] = {"status": "quantum"}
+    """Fields of a node, in the provider's words, with a status nobody has heard of."""
+    create_method: ClassVar[str] = "POST"
+    """Of the call that makes a node, so that faults meet it and not what is looked up before."""
+    public_path: ClassVar[str] = ""
+    """What the base URL has behind the host: `/v2`."""
+    listing_calls: ClassVar[int] = 1
+    """Calls that a listing of nodes takes while they fit on one page: one for each collection they are spread over."""
+
+    @contextmanager
+    def open_bench(self, folder: Path) -> Iterator[HttpBench]:
+        clock, type = HurriedClock(), self.provider_type
+        with emulated(clock, [type.name]) as emulator, asyncio.Runner() as runner:
+            if self.knobs:
+                emulator.knobs(type.name, self.knobs)
+            block = ProviderBlock(type.name, type.name, self.options, ())
+            context = OpenContext(block, clock, {}, Redactor(), emulator.url)
+            provider = type.open(type.options.model_validate(self.options), context)
+            bench = HttpBench(
+                provider, clock, runner.run, self.asks, self.changes, self.missing_id, emulator=emulator, type=type
+            )
+            try:
+                yield bench
+            finally:
+                for other in bench.opened:
+                    runner.run(other.close())
+
+    async def fill(self, bench: Bench) -> Attrs:
+        _emulator(bench).stock(provider=self.provider_type.name, available=0, **self.shelf)
+        return self.asks[Kind.NODE]
+
+    async def vanish(self, bench: Bench, made: Made) -> None:
+        _emulator(bench).node(self.own_id(made), vanish=True)
+
+    async def fail(self, bench: Bench, made: Made) -> None:
+        _emulator(bench).node(self.own_id(made), unhealthy=True)
+
+    def own_id(self, made: Made) -> str:
+        """The id by which the emulator knows an object, where the remote id is composite."""
+        return made.remote_id.rpartition("/")[2]
+
+    @faulty
+    @emulated_check
+    async def test_rule_31_one_fault_on_a_read_is_not_noticed(self, bench: HttpBench, fault: FaultCase) -> None:
+        made = await bench.make(Kind.NODE)
+        for verb in READS:
+            bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, 1))
+            found = await bench.do(verb, made, bench.patient_for(fault))
+            bench.emulator.clear_faults()
+
+            assert found, verb
+
+    @faulty
+    @emulated_check
+    async def test_rule_32_a_fault_without_end_on_a_read_is_never_an_absence(
+        self, bench: HttpBench, fault: FaultCase
+    ) -> None:
+        made = await bench.make(Kind.NODE)
+        for verb in READS if fault.kind != "hang" else ("get",):
+            bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, None))
+            if fault.harmless:
+                assert await bench.do(verb, made), verb
+            else:
+                with pytest.raises((Unavailable, ProtocolMismatch, RateLimited)):
+                    await bench.do(verb, made, bench.patient_for(fault))
+            bench.emulator.clear_faults()
+
+    @faulty
+    @emulated_check
+    async def test_rule_33_a_fault_on_a_create_never_doubles_and_never_lies(
+        self, bench: HttpBench, fault: FaultCase
+    ) -> None:
+        for times in (1, None):
+            want, mark = bench.ask(Kind.NODE)
+            aimed = {**fault.fields(bench.type.name, times), "method": self.create_method}
+            bench.emulator.fault(fault.kind, **aimed)
+            outcome = await _outcome(bench.patient_for(fault).create(want, mark, bench.links))
+            bench.emulator.clear_faults()
+            living = bench.living(mark.token)
+
+            match outcome:
+                case Refused():
+                    assert [] == living
+                    assert fault.is_before
+                case OutcomeUnknown() | ProtocolMismatch():
+                    assert len(living) <= 1
+                    assert not fault.refuses
+                    assert not fault.harmless
+                case Observed():
+                    assert 1 == len(living)
+                case _:
+                    raise AssertionError(outcome)
+            await self._adopt(bench, mark.token, expected=len(living))
+
+    async def _adopt(self, bench: HttpBench, token: str, *, expected: int) -> None:
+        """What a create left behind is found by its token, as the next run would."""
+        found = [seen for seen in (await bench.listed(Kind.NODE)).values() if seen.mark and seen.mark.token == token]
+        assert expected == len(found)
+        for seen in found:
+            await bench.until_gone(Kind.NODE, seen.remote_id)
+
+    @faulty
+    @emulated_check
+    async def test_rule_34_one_fault_on_a_change_can_be_mended_by_repeating_it(
+        self, bench: HttpBench, fault: FaultCase
+    ) -> None:
+        for verb in bench.effects:
+            made = await bench.make(Kind.NODE)
+            bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, 1))
+            outcome = await _outcome(bench.do(verb, made, bench.patient_for(fault)))
+            bench.emulator.clear_faults()
+
+            if isinstance(outcome, ProviderError):
+                assert isinstance(outcome, (OutcomeUnknown, ProtocolMismatch)), verb
+                await bench.do(verb, made)
+            if verb == "delete":
+                await bench.until_gone(Kind.NODE, made.remote_id)
+                assert [] == bench.living(made.mark.token)
+
+    @emulated_check
+    async def test_rule_35_a_throttled_delete_without_end_did_nothing(self, bench: HttpBench) -> None:
+        made = await bench.make(Kind.NODE)
+        bench.emulator.fault("status", provider=bench.type.name, status=429, probability=1.0)
+        with pytest.raises(RateLimited):
+            await bench.do("delete", made)
+        bench.emulator.clear_faults()
+
+        assert 1 == len(bench.living(made.mark.token))
+
+    @emulated_check
+    async def test_rule_36_credentials_that_are_not_accepted_say_so(self, bench: HttpBench) -> None:
+        made = await bench.make(Kind.NODE)
+        stranger = bench.open_with_key("wrong-key-of-nobody", self.public_path)
+        for verb in ("health", "list", "get", "delete"):
+            with pytest.raises(AuthFailed) as caught:
+                await bench.do(verb, made, stranger)
+            assert "wrong-key-of-nobody" not in repr(caught.value.diagnostics)
+
+        assert 1 == len(bench.living(made.mark.token))
+
+    @emulated_check
+    async def test_rule_37_missing_credentials_name_the_variable(self, bench: HttpBench) -> None:
+        with pytest.raises(NoCredentials) as caught:
+            bench.open({})
+
+        (diagnostic,) = caught.value.diagnostics
+        assert diagnostic.hint
+        assert "set `" in diagnostic.hint
+
+    @emulated_check
+    async def test_rule_38_another_key_is_another_account(self, bench: HttpBench) -> None:
+        accounts = [
+            (await bench.open_with_key(key, self.public_path).health()).id for key in ("key-of-one", "key-of-two")
+        ]
+
+        assert 2 == len(set(accounts))
+        assert not any("key-of" in account for account in accounts)
+
+    @emulated_check
+    async def test_rule_39_a_listing_is_read_to_its_last_page(self, bench: HttpBench) -> None:
+        if self.page_knobs:
+            sent = [await bench.send(*bench.ask(Kind.NODE)) for _ in range(5)]
+            bench.emulator.knobs(bench.type.name, self.page_knobs)
+            listed = await bench.listed(Kind.NODE)
+
+            assert {made.remote_id for made in sent} == set(listed)
+
+    @emulated_check
+    async def test_rule_40_a_listing_may_lag_for_the_declared_time(self, bench: HttpBench) -> None:
+        delay = bench.capabilities.visibility_delay_seconds
+        if delay:
+            bench.emulator.consistency(bench.type.name, delay)
+            made = await bench.send(*bench.ask(Kind.NODE))
+
+            assert made.remote_id in await bench.listed(Kind.NODE)
+
+    @emulated_check
+    async def test_rule_41_an_unknown_status_is_unknown_and_unknown_fields_are_ignored(self, bench: HttpBench) -> None:
+        made = await bench.make(Kind.NODE)
+        bench.emulator.node(self.own_id(made), set={**self.unknown_status, "brand_new": {"shape": [1]}})
+        seen = await bench.provider.get(Kind.NODE, made.remote_id)
+        listed = await bench.listed(Kind.NODE)
+
+        assert seen is not None
+        assert Status.UNKNOWN is seen.status
+        assert Status.UNKNOWN is listed[made.remote_id].status
+
+    @emulated_check
+    async def test_rule_42_a_preempted_node_is_seen_to_be_lost(self, bench: HttpBench) -> None:
+        made = await bench.make(Kind.NODE)
+        bench.emulator.node(self.own_id(made), preempt=True)
+        seen = await bench.provider.get(Kind.NODE, made.remote_id)
+
+        assert seen is None or seen.status in {*GONE, Status.FAILED, Status.STOPPED}
+
+    @emulated_check
+    async def test_rule_43_a_quota_is_told_from_a_lack_of_capacity(self, bench: HttpBench) -> None:
+        if self.quota_knobs:
+            await bench.make(Kind.NODE)
+            bench.emulator.knobs(bench.type.name, self.quota_knobs)
+            want, mark = bench.ask(Kind.NODE)
+            with pytest.raises(QuotaExceeded):
+                await bench.provider.create(want, mark, bench.links)
+
+            assert [] == bench.living(mark.token)
+
+    @emulated_check
+    async def test_rule_44_looking_at_all_nodes_costs_one_listing(self, bench: HttpBench) -> None:
+        for _ in range(5):
+            await bench.send(*bench.ask(Kind.NODE))
+        bench.emulator.forget_calls()
+        await bench.provider.list(Kind.NODE, frozenset(made.remote_id for made in bench.made.values()))
+
+        assert self.listing_calls == len(bench.emulator.calls())
+
+    def test_rule_45_the_log_of_calls_can_be_pasted_in_public(
+        self, bench: HttpBench, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG, logger="gpuplan.net"):
+            bench.run(self._a_whole_life(bench))
+
+        lines = [record.getMessage() for record in caplog.records if record.name == "gpuplan.net"]
+        assert lines
+        for made in bench.made.values():
+            assert not any(made.mark.token in line for line in lines)
+        assert not any("gpuplan-emulator" in line for line in lines)
+
+    async def _a_whole_life(self, bench: HttpBench) -> None:
+        made = await bench.make(Kind.NODE)
+        for verb in (*READS, *bench.effects):
+            await bench.do(verb, made)
+
+    @emulated_check
+    async def test_rule_46_ssh_reaches_a_node_with_its_declared_key(self, bench: HttpBench) -> None:
+        if bench.capabilities.ssh and "ssh_keys" in bench.capabilities.kinds[Kind.NODE].attributes:
+            import asyncssh
+
+            key = asyncssh.generate_private_key("ssh-ed25519")
+            made = await bench.make(Kind.NODE, ssh_keys=[key.export_public_key().decode().strip()])
+            assert isinstance(bench.provider, HasSsh)
+            target = bench.provider.ssh_target(made.seen)
+            assert target is not None
+            assert target.jump is not None
+            async with (
+                asyncssh.connect(
+                    target.jump.host, target.jump.port, username=target.jump.user, known_hosts=None, config=None
+                ) as jump,
+                asyncssh.connect(
+                    target.host,
+                    target.port,
+                    username=target.user,
+                    client_keys=[key],
+                    known_hosts=None,
+                    config=None,
+                    tunnel=jump,
+                ) as connection,
+            ):
+                result = await connection.run("echo hello > greeting; cat greeting; exit 3")
+
+            assert (3, "hello\n") == (result.exit_status, result.stdout)
+
+
+def _emulator(bench: Bench) -> Emulated:
+    assert isinstance(bench, HttpBench)
+    return bench.emulator
+
+
+async def _outcome(work: Coroutine[Any, Any, object]) -> object:
+    """What it returned, or the provider's error."""
+    try:
+        return await work
+    except ProviderError as error:
+        return error
