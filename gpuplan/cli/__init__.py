@@ -1,0 +1,1 @@
+"""What people type and read: arguments, commands, and the renderers of everything that is printed."""

@@ -1,0 +1,96 @@
+"""What happens during a run, as it happens: lines, a live display on a terminal, or one JSON event per line.
+
+Called by `apply`, `destroy` and `import` through the `Emit` they hand to `workflow`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import assert_never
+
+from gpuplan.cli.console import Console
+from gpuplan.cli.render.json import event_line
+from gpuplan.cli.render.text import clean
+from gpuplan.core.events import (
+    Event,
+    IntentSettled,
+    Interrupted,
+    OperationFailed,
+    OperationFinished,
+    OperationProgress,
+    OperationSkipped,
+    OperationStarted,
+    RefreshFinished,
+    RefreshStarted,
+    RunFinished,
+    RunStarted,
+)
+from gpuplan.core.ports import Clock, Emit
+from gpuplan.core.units import format_duration
+
+_WORDS: Mapping[str, tuple[str, str]] = {
+    "create": ("Creating", "Creation"),
+    "update": ("Modifying", "Modification"),
+    "delete": ("Destroying", "Destruction"),
+    "start": ("Starting", "Start"),
+    "stop": ("Stopping", "Stop"),
+    "extend": ("Extending", "Extension"),
+    "adopt": ("Importing", "Import"),
+    "forget": ("Removing from the state", "Removal"),
+    "read": ("Waiting until it is ready", "Waiting"),
+}
+
+
+@contextmanager
+def progress(console: Console, clock: Clock) -> Iterator[Emit]:
+    """The way of showing that fits the console."""
+    if console.json:
+        yield lambda event: console.out(event_line(event, clock.now()))
+    elif console.live:
+        from gpuplan.cli.render.live import live
+
+        with live(console) as emit:
+            yield emit
+    else:
+        yield _lines(console)
+
+
+def _lines(console: Console) -> Callable[[Event], None]:
+    def emit(event: Event) -> None:
+        if (line := describe(event)) is not None:
+            console.out(line)
+
+    return emit
+
+
+def quiet(event: Event) -> None:
+    """For commands whose own output is all there is to see."""
+
+
+def describe(event: Event) -> str | None:
+    """One line for an event; None for what a reader of lines need not see."""
+    match event:
+        case OperationStarted(action=action, address=address):
+            return f"{clean(str(address))}: {_words(action)[0]}..."
+        case OperationProgress(address=address, text=text):
+            return f"{clean(str(address))}: {clean(text)}"
+        case OperationFinished(action=action, address=address, remote_id=remote_id, seconds=seconds):
+            known = f" [id={clean(remote_id)}]" if remote_id and action not in ("delete", "forget") else ""
+            return f"{clean(str(address))}: {_words(action)[1]} complete after {format_duration(seconds)}{known}"
+        case OperationFailed(action=action, address=address, message=message, seconds=seconds):
+            after = format_duration(seconds)
+            return f"{clean(str(address))}: {_words(action)[1]} did not succeed after {after}: {clean(message)}"
+        case OperationSkipped(address=address, because=because):
+            return f"{clean(str(address))}: skipped, it needs `{clean(because)}`"
+        case IntentSettled(address=address, text=text):
+            return f"{clean(str(address))}: {clean(text)}"
+        case Interrupted(in_flight=in_flight):
+            waiting = f"waiting for {in_flight} in flight" if in_flight else "nothing is in flight"
+            return f"Interrupted: nothing new starts, {waiting}. Once more leaves now; what is open is settled later."
+        case RunStarted() | RunFinished() | RefreshStarted() | RefreshFinished():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _words(action: str) -> tuple[str, str]:
+    return _WORDS.get(action, (action.capitalize(), action.capitalize()))

@@ -1,0 +1,95 @@
+"""The capability matrix of the provider types. Called by `providers`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from enum import Enum
+
+from gpuplan.cli.render.diagnostic import diagnostics_json
+from gpuplan.cli.render.table import render_table
+from gpuplan.cli.render.text import clean
+from gpuplan.core.capabilities import Capabilities, KindCapabilities, Lease, RateLimit
+from gpuplan.core.values import JsonValue
+from gpuplan.workflow.looking import Described
+
+_HEADINGS = (
+    "type",
+    "kind",
+    "creates",
+    "pricing",
+    "spot",
+    "stop",
+    "multi-gpu",
+    "ssh",
+    "exec",
+    "logs",
+    "volumes",
+    "what",
+)
+
+
+def providers_table(described: Sequence[Described]) -> str:
+    return render_table(_HEADINGS, (_row(each) for each in described))
+
+
+def provider_text(described: Described) -> str:
+    """Everything one type says of itself."""
+    lines = [f"{clean(described.name)}: {clean(described.title)}"]
+    if described.capabilities is not None:
+        lines += [f"  {name} = {text}" for name, text in _lines(_json(described.capabilities))]
+    return "\n".join(lines) + "\n"
+
+
+def providers_json(described: Iterable[Described]) -> str:
+    document = [
+        {
+            "type": each.name,
+            "title": each.title,
+            "capabilities": None if each.capabilities is None else _json(each.capabilities),
+            "problems": diagnostics_json(each.problems, None),
+        }
+        for each in described
+    ]
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _row(described: Described) -> tuple[str, ...]:
+    known = described.capabilities
+    if known is None:
+        return (described.name, *("?" for _ in _HEADINGS[2:]), described.title or "cannot be loaded")
+    able = (known.spot, known.stop_start, known.multi_gpu, known.ssh, known.exec, known.logs)
+    return (
+        described.name,
+        known.kind.value.replace("_", "-"),
+        known.granularity.value,
+        ",".join(pricing.value.replace("_", "-") for pricing in known.pricing),
+        *("yes" if flag else "-" for flag in able),
+        "yes" if "volume" in known.kinds else "-",
+        described.title,
+    )
+
+
+def _lines(value: JsonValue, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _lines(item, f"{path}.{name}" if path else name)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        yield path, ", ".join(clean(str(item)) for item in value) or "-"
+    else:
+        yield path, "-" if value is None else clean(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def _json(value: object) -> JsonValue:
+    """Declared data as JSON."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, (Capabilities, KindCapabilities, Lease, RateLimit)):
+        return {field.name: _json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(_json(name)): _json(item) for name, item in value.items()}
+    if isinstance(value, (tuple, frozenset)):
+        items = [_json(item) for item in value]
+        return sorted(map(str, items)) if isinstance(value, frozenset) else items
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)

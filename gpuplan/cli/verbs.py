@@ -1,0 +1,70 @@
+"""The verbs of the command line, as a table: what `--help` lists without importing any of them."""
+
+from typing import Final
+
+VERBS: Final = {
+    "init": "write a starter gpuplan.yaml here",
+    "validate": "check the spec; every problem with file, line and column",
+    "fmt": "lay the spec out in the canonical way",
+    "plan": "show what would change, in which order, why, and what it costs",
+    "apply": "make it so",
+    "destroy": "delete everything the state has",
+    "drift": "tell whether reality still matches; exit 0 yes, 2 no, 1 could not tell",
+    "show": "print the state, or a saved plan",
+    "graph": "print the dependency graph as DOT or Mermaid",
+    "output": "print the outputs of the last apply",
+    "state": "list, show, move, remove, pull or push what the state has",
+    "import": "take over an object that exists already",
+    "providers": "print what each provider can do",
+    "logs": "print what a node wrote",
+    "unlock": "remove a lock that its owner left behind",
+    "workspace": "list, select, create or delete workspaces",
+    "version": "print the version",
+    "completion": "print a completion script for bash, zsh or fish",
+}
+
+ALIASES: Final = {"force-unlock": "unlock"}
+
+_MODULES: Final = {"import": "import_"}
+
+
+def module_of(verb: str) -> str:
+    """The module that runs a verb; `import` is a word of Python's."""
+    return f"gpuplan.cli.commands.{_MODULES.get(verb, verb)}"
+
+
+FLAGS_WITH_VALUE: Final = frozenset(
+    {"-C", "--chdir", "-f", "--file", "--workspace", "--var", "--var-file", "--log-level", "--log-file"}
+)
+"""Of the global flags: needed to find the verb among them without building a parser."""
+
+
+def overview() -> str:
+    """The text of `gpuplan --help`."""
+    longest = max(map(len, VERBS))
+    lines = [f"  {verb:<{longest}}  {text}" for verb, text in VERBS.items()]
+    return _OVERVIEW.format(verbs="\n".join(lines))
+
+
+_OVERVIEW = """\
+Keep the GPU clusters you want in YAML; plan, apply and watch them for drift.
+
+usage: gpuplan [global flags] VERB [flags]
+
+{verbs}
+
+Global flags, before or after the verb:
+  -C DIR             work in that folder
+  -f FILE            a spec file or folder; may repeat, later ones merge over earlier ones
+  --workspace NAME   which state to work on
+  --var NAME=VALUE   set a variable; may repeat
+  --var-file FILE    read variables from a YAML file; may repeat
+  --json             print for programs
+  --no-color         no colour, as with NO_COLOR in the environment
+  --log-level LEVEL  debug, info or warning; goes to standard error or to --log-file FILE
+  --debug            show stack traces
+
+Every flag can come from the environment: GPUPLAN_WORKSPACE, GPUPLAN_VAR_name, GPUPLAN_PARALLELISM, ...
+Exit codes: 0 done, 1 error, 2 changes or drift, 130 interrupted.
+More about one verb: gpuplan VERB --help
+"""

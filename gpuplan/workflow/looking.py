@@ -1,0 +1,79 @@
+"""Ask about one thing: what an instance wrote, what a provider type can do. Called by `logs` and `providers`."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from gpuplan.core.address import Address
+from gpuplan.core.capabilities import Capabilities
+from gpuplan.core.diagnostics import Diagnostic, Severity
+from gpuplan.core.errors import GpuplanError
+from gpuplan.core.ports import CanLog, Clock
+from gpuplan.core.state import Recorded, State
+from gpuplan.spec.nearest import did_you_mean
+from gpuplan.state.edit import covered
+from gpuplan.workflow.accounts import open_providers
+from gpuplan.workflow.ledger import look_at_state, unborn
+from gpuplan.workflow.project import Project, load_spec, provider_types
+
+
+async def log_lines(
+    project: Project, address: Address, *, follow: bool, tail: int | None, clock: Clock
+) -> AsyncIterator[str]:
+    """What an instance wrote. Raises GpuplanError when the address names none or several, or there is no log."""
+    configuration = load_spec(project)
+    recorded = one_instance(await look_at_state(project, clock) or unborn(configuration.project), address)
+    async with open_providers({recorded.provider}, configuration, project, clock) as providers:
+        provider = providers.get(recorded.provider)
+        if not isinstance(provider, CanLog) or not provider.capabilities.logs:
+            raise _refusal("no-logs", f"`{recorded.provider}` has no logs of its nodes")
+        async for line in provider.logs(recorded.kind, recorded.remote_id, follow=follow, tail=tail):
+            yield line
+
+
+def one_instance(state: State, address: Address) -> Recorded:
+    """The record an address names; a resource of one instance names that one."""
+    found = covered(state, address)
+    if len(found) > 1:
+        raise _refusal(
+            "several-instances",
+            f"`{address}` names {len(found)} instances",
+            hint="name one of them",
+            commands=tuple(f"gpuplan logs '{each}'" for each in found[:3]),
+        )
+    return state.instances[found[0]]
+
+
+def _refusal(id: str, summary: str, *, hint: str | None = None, commands: tuple[str, ...] = ()) -> GpuplanError:
+    return GpuplanError(diagnostics=(Diagnostic(id=id, summary=summary, hint=hint, commands=commands),))
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a provider type says of itself; `capabilities` None: it cannot be loaded, `problems` say why."""
+
+    name: str
+    title: str
+    capabilities: Capabilities | None
+    problems: tuple[Diagnostic, ...] = ()
+
+
+def described_providers(project: Project) -> list[Described]:
+    """Every installed type by name; what cannot be loaded is told beside the others."""
+    found = []
+    for name in sorted(provider_types(project)):
+        try:
+            found.append(described_provider(project, name))
+        except GpuplanError as exc:
+            problems = tuple(replace(problem, severity=Severity.WARNING) for problem in exc.diagnostics)
+            found.append(Described(name, "", None, problems))
+    return found
+
+
+def described_provider(project: Project, name: str) -> Described:
+    """One type, as it is without options. Raises GpuplanError for one that is unknown or cannot be loaded."""
+    types = provider_types(project)
+    if name not in types:
+        raise _refusal("unknown-provider-type", f"there is no provider type `{name}`", hint=did_you_mean(name, types))
+    kind = types[name]
+    # Required options do not decide what a type can do; without any of them none need be written.
+    return Described(name, kind.title, kind.capabilities(kind.options.model_construct()))
