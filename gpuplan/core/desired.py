@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from gpuplan.core.address import Address
 from gpuplan.core.diagnostics import At, Diagnostic, Locator, Path
+from gpuplan.core.secret import Redactor
 from gpuplan.core.values import Attrs, JsonValue, Value
 
 
@@ -166,7 +167,9 @@ class Configuration:
     max_hourly: Decimal | None = None
     warnings: tuple[Diagnostic, ...] = ()
     variables: Mapping[str, JsonValue] = field(default_factory=dict)
-    """Values of the variables that are not sensitive; a saved plan brings them along."""
+    """Those that were given from outside and are not sensitive; a saved plan brings them along."""
+    redactor: Redactor = field(default_factory=Redactor, repr=False)
+    """Knows every secret of the spec; whoever logs or quotes what a provider says asks it."""
 
     def at(self, desired: Desired, candidate: Candidate, attribute: str) -> At:
         """Where an attribute of a desired instance is written."""
