@@ -80,8 +80,8 @@ class Call:
         except asyncio.CancelledError as exc:
             raise KeyboardInterrupt from exc
 
-    def warn(self, warnings: Iterable["Diagnostic"], locator: "Locator | None") -> None:
-        """Warnings to standard error, in the words of errors."""
+    def warn(self, warnings: Iterable["Diagnostic"], locator: "Locator | None", *, end: str = "\n") -> None:
+        """Diagnostics that do not end the command, to standard error, followed by an empty line."""
         found = list(warnings)
         if not found:
             return
@@ -92,7 +92,7 @@ class Call:
 
             self.console.note(json.dumps({"diagnostics": diagnostics_json(found, locator)}))
         else:
-            self.console.note(render_diagnostics(found, locator, color=self.console.note_color))
+            self.console.note(render_diagnostics(found, locator, color=self.console.note_color), end=end)
 
 
 def _pair(text: str) -> tuple[str, str]:

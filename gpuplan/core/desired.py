@@ -174,6 +174,7 @@ class Configuration:
     def at(self, desired: Desired, candidate: Candidate, attribute: str) -> At:
         """Where an attribute of a desired instance is written."""
         own = At((*candidate.path, attribute))
-        if self.locator.locate(own) is None:
-            return At((*desired.path, attribute))
-        return own
+        if candidate.path == desired.path or self.locator.locate(own) != self.locator.locate(At(candidate.path)):
+            return own
+        # The candidate does not say it: it comes from what holds for all of them.
+        return At((*desired.path, attribute))

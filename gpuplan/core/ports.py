@@ -124,7 +124,8 @@ class CanAdvance(Protocol):
     """Creation in several steps: called by the shared watch until the object runs or has failed."""
 
     async def advance(self, want: Want, mark: Mark, observed: Observed, links: Links) -> Observed:
-        """Take the next step if it is due; safe to repeat. A new `remote_id` supersedes the old one."""
+        """Take the next step if it is due; safe to repeat. A new `remote_id` supersedes the old one, under which `get`
+        and `delete` go on finding the object: whoever crashed in between knows no other."""
         ...
 
 

@@ -6,6 +6,7 @@ from importlib import import_module
 from gpuplan.emulators.site import EmulatorType
 
 MODULES: Mapping[str, str] = {
+    "hetzner": "gpuplan.emulators.hetzner",
     "vultr": "gpuplan.emulators.vultr",
 }
 """Provider type to the module whose `EMULATOR` stands in for it."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from gpuplan.emulators.control import PREFIX, control
 from gpuplan.emulators.http import Delivery, Request, Response
+from gpuplan.emulators.scenario import Director, Scenario
 from gpuplan.emulators.site import EmulatorType, Site
 from gpuplan.emulators.world import World
 
@@ -13,13 +14,17 @@ class Desk:
     """All emulators of one world. `at_root` is the provider that also answers paths without a mount, for clients whose
     base URL can be no more than a host."""
 
-    def __init__(self, world: World, types: Mapping[str, EmulatorType], *, at_root: str = "") -> None:
+    def __init__(
+        self, world: World, types: Mapping[str, EmulatorType], *, scenario: Scenario | None = None, at_root: str = ""
+    ) -> None:
         self.world = world
         self.types = types
+        self._director = Director(world, types, scenario or Scenario())
         self._at_root = at_root
 
     def answer(self, request: Request) -> Delivery:
         """`request.path` is the whole path of the URL."""
+        self._director.catch_up()
         if request.path.startswith(f"{PREFIX}/"):
             return Delivery(control(self.world, self.types, request))
         mount, _, rest = request.path.lstrip("/").partition("/")

@@ -158,6 +158,7 @@ async def _run(home: Path, process: "asyncssh.SSHServerProcess[bytes]") -> None:
         if not terminal:
             await process.stdout.drain()
         process.exit(status if status >= 0 else 128 - status)
+        await process.wait_closed()
     finally:
         if child.poll() is None:
             child.kill()

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import uvicorn
 from starlette.requests import Request as Incoming
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from gpuplan.emulators.desk import Desk
 from gpuplan.emulators.http import Cut, Request, Response
 from gpuplan.emulators.nodes import Gateway
 
 _TRANSPORT = "gpuplan.transport"
-_START_SECONDS = 10
 
 
 class CuttableProtocol(H11Protocol):
@@ -36,14 +36,6 @@ class CuttableProtocol(H11Protocol):
             await application({**scope, _TRANSPORT: self.transport}, receive, send)
 
         self.app = with_transport
-
-
-class QuietServer(uvicorn.Server):
-    """Leaves signals to whoever runs the emulator."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
 
 
 def application(desk: Desk) -> ASGIApp:
@@ -95,26 +87,24 @@ async def _until_the_client_leaves(receive: Receive) -> None:
 async def served(desk: Desk, *, host: str = "127.0.0.1", port: int = 0, folder: Path) -> AsyncIterator[str]:
     """The emulators on `port` (0: any), SSH on the port after it, the nodes' files in `folder`. Yields the base URL."""
     listening, ssh = _two_ports(host, port)
-    config = uvicorn.Config(
-        application(desk),
-        http=CuttableProtocol,
-        ws="none",
-        lifespan="off",
-        log_level="critical",
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = QuietServer(config)
+    config = uvicorn.Config(application(desk), ws="none", lifespan="off", log_level="critical", access_log=False)
+    config.load()
+    state = ServerState()
+
+    def connected() -> asyncio.Protocol:
+        return CuttableProtocol(config, state, {})
+
     async with Gateway(desk, folder).listening(ssh):
-        running = asyncio.create_task(server.serve(sockets=[listening]))
+        server = await asyncio.get_running_loop().create_server(connected, sock=listening)
         try:
-            async with asyncio.timeout(_START_SECONDS):
-                while not server.started:
-                    await asyncio.wait([running], timeout=0.005)
             yield f"http://{host}:{listening.getsockname()[1]}"
         finally:
-            server.should_exit = True
-            await running
+            server.close()
+            for connection in list(state.connections):
+                connection.transport.abort()
+            for task in list(state.tasks):
+                task.cancel()
+            await asyncio.gather(*state.tasks, return_exceptions=True)
 
 
 def run(desk: Desk, *, host: str, port: int, announce: Callable[[str], None]) -> None:

@@ -38,8 +38,10 @@ KNOBS: Mapping[str, JsonValue] = {
     "block_seconds": 5,
     "instance_limit": 20000,
     "never_ok": False,
+    "no_capacity_text": "The requested plan is not available in the selected region",
 }
-"""`ready_seconds` count from the creation until `server_status` is `ok`, which with `never_ok` it never is."""
+"""`ready_seconds` count from the creation until `server_status` is `ok`, which with `never_ok` it never is. How
+Vultr words a lack of capacity is not documented."""
 
 ROUTES = Routes()
 
@@ -75,7 +77,7 @@ def create(site: Site, request: Request, family: str) -> Response:
     tags = tags_of(body)
     _check_limit(site, request.account)
     if not catalog.is_available(site, plan, region) or not site.take(plan.shelf, region):
-        raise Refused(400, "Server add failed: The requested plan is not available in the selected region")
+        raise Refused(400, f"Server add failed: {site.knob('no_capacity_text')}")
     label = text(body, "label")
     address = site.world.fresh_address()
     keys += re.findall(r"(?:ssh-(?:ed25519|rsa)|ecdsa-sha2-\S+) [A-Za-z0-9+/=]+", user_data)

@@ -19,7 +19,6 @@ from gpuplan.engine.resolve import closest, links_of, want_of
 from gpuplan.engine.run import Run
 
 _STOPPED = frozenset({"stopped"})
-_COMING = frozenset({Status.PENDING, Status.STARTING, Status.STOPPING})
 
 
 async def update(run: Run, operation: Operation) -> str:
@@ -118,23 +117,26 @@ async def _effect(
         account=recorded.account,
         remote_id=recorded.remote_id,
     )
-    while True:
-        try:
-            observed = await send()
-            break
-        except Refused as error:
-            if error.retry is Retry.NEVER:
-                await run.write(Ended(intent.seq, Outcome.NEVER))
-                raise
-            try:
-                await patience.pause(error)
-            except Refused:
-                await run.write(Ended(intent.seq, Outcome.NEVER))
-                raise
+    doing = f"{operation.action} {recorded.kind} {recorded.remote_id}"
+    try:
+        observed = await _sent(send, patience, provider=recorded.provider, doing=doing)
+    except Refused:
+        await run.write(Ended(intent.seq, Outcome.NEVER))
+        raise
     altered = found(after(run.existing(address)), observed, recorded.phase)
     await run.write(Noted(address, altered), Ended(intent.seq, Outcome.DONE))
-    if ends and observed.status in _COMING and observed.status not in ends:
+    if ends and observed.status not in ends:
         await _until(run, operation, observed, ends, patience)
+
+
+async def _sent(send: Callable[[], Awaitable[Observed]], patience: Patience, *, provider: str, doing: str) -> Observed:
+    while True:
+        try:
+            return await patience.answer(send(), provider=provider, doing=doing)
+        except Refused as error:
+            if error.retry is Retry.NEVER:
+                raise
+            await patience.pause(error)
 
 
 async def _until(

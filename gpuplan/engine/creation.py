@@ -22,7 +22,7 @@ from gpuplan.core.plan import Action, Operation, Ranked
 from gpuplan.core.ports import Want
 from gpuplan.core.state import Ended, Intent, Noted, Outcome, Phase, Recorded
 from gpuplan.engine.deletion import remove
-from gpuplan.engine.provision import bring_up, give_up, has_setup, is_up, with_facts
+from gpuplan.engine.provision import bring_up, give_up, has_setup, is_usable, with_facts
 from gpuplan.engine.records import beside, draft, found, kept_beside, objects, with_living, without
 from gpuplan.engine.resolve import links_of, want_of
 from gpuplan.engine.run import Run
@@ -70,7 +70,7 @@ class _Creation:
         intent, want, observed = await self._send()
         assert intent.draft is not None
         planned = with_living(intent.draft, run.record(address))
-        if self._is_usable(observed) and not has_setup(want):
+        if is_usable(observed, self._capabilities) and not has_setup(want):
             await run.write(Noted(address, found(planned, observed, Phase.READY)), Ended(intent.seq, Outcome.DONE))
             return observed.remote_id
         # It exists now. Write that down before anything else can fail.
@@ -86,9 +86,6 @@ class _Creation:
         ready = found(run.existing(address), observed, Phase.READY)
         await run.write(Noted(address, ready), Ended(intent.seq, Outcome.DONE))
         return ready.remote_id
-
-    def _is_usable(self, observed: Observed) -> bool:
-        return is_up(observed) or not self._capabilities.requires_readiness_poll
 
     @property
     def _replaced(self) -> Recorded | None:
@@ -112,7 +109,7 @@ class _Creation:
                 return intent, want, await self._request(intent, want)
             except Refused as error:
                 refusal = await self._refused(intent, error)
-                if refusal.retry is Retry.NEVER:
+                if refusal.retry is Retry.NEVER or self._run.stop.requested:
                     raise refusal from error
                 await self._patience.pause(refusal)
             except (OutcomeUnknown, ProtocolMismatch) as error:
@@ -122,15 +119,15 @@ class _Creation:
                     return intent, want, observed
                 await self._run.write(Ended(intent.seq, Outcome.NEVER))
                 lost += 1
-                if lost == LOST_ANSWERS:
-                    raise with_facts(error, f"asked {lost} times, and nothing was created") from error
+                if lost == LOST_ANSWERS or self._run.stop.requested:
+                    raise with_facts(error, f"asked {lost} times; nothing was created") from error
                 await self._patience.pause(error)
 
     async def _announce(self) -> tuple[Intent, Want]:
         run, offer = self._run, self._place.offer
         token = run.clock.token()
         want = want_of(self._desired, self._attrs, token=token, offer=offer)
-        account = await run.account(self._name)
+        account = await run.account(self._name, self._patience)
         planned = draft(
             self._desired,
             self._place.candidate,
@@ -160,7 +157,9 @@ class _Creation:
         known = self._capabilities.kinds.get(want.kind)
         while True:
             try:
-                return await self._provider.create(want, mark, links)
+                return await self._patience.answer(
+                    self._provider.create(want, mark, links), provider=self._name, doing=f"create {want.kind}"
+                )
             except (OutcomeUnknown, ProtocolMismatch) as error:
                 # With an idempotency key the same request can only have one effect.
                 if known is None or known.idempotency is not Idempotency.KEY:

@@ -88,7 +88,11 @@ async def _ask(run: Run, target: Deposed, patience: Patience, links: Links) -> N
     """Send the delete until the provider takes it. Deleting twice is harmless: a lost answer is no reason to stop."""
     while True:
         try:
-            await run.providers[target.provider].delete(target.kind, target.remote_id, links)
+            await patience.answer(
+                run.providers[target.provider].delete(target.kind, target.remote_id, links),
+                provider=target.provider,
+                doing=f"delete {target.kind} {target.remote_id}",
+            )
         except NotFound:
             return
         except ProviderError as error:

@@ -72,7 +72,7 @@ async def _adopt(run: Run, operation: Operation) -> str:
         desired,
         candidate,
         {**attrs, **known},
-        account=await run.account(operation.provider),
+        account=await run.account(operation.provider, run.patience(operation.provider, None)),
         token="" if observed.mark is None else observed.mark.token,
         offer=None,
         now=run.clock.now(),

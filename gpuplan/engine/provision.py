@@ -6,10 +6,11 @@ Called by the executor after a create, and to look after a node that an earlier 
 from dataclasses import replace
 from typing import TypeVar
 
+from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Kind, OnFailure
 from gpuplan.core.errors import Failure, NoCapacity, NotReady, ProviderError, Retry
 from gpuplan.core.kinds import NodeAttrs, plain
-from gpuplan.core.observed import Observed, Status
+from gpuplan.core.observed import GONE, Observed, Status
 from gpuplan.core.plan import Operation
 from gpuplan.core.ports import CanExec, ExecResult, Want
 from gpuplan.core.state import Ended, Noted, Outcome, Phase, Recorded
@@ -22,7 +23,9 @@ from gpuplan.engine.run import Run
 
 E = TypeVar("E", bound=ProviderError)
 
-_UP = frozenset({Status.RUNNING})
+_SETTLED = frozenset({Status.RUNNING, Status.STOPPED})
+"""A new object that is stopped will not start by itself; nobody else has to wait for it."""
+_UNUSABLE = frozenset({Status.FAILED, Status.STOPPED, *GONE})
 
 
 async def bring_up(
@@ -49,11 +52,11 @@ async def bring_up(
     steps = Steps(want, mark, links_of(want.attrs, run.record), moved)
     name = f"bring up {recorded.kind} {observed.remote_id}"
     seen: Observed | None = observed
-    if run.capabilities(recorded.provider).requires_readiness_poll and not is_up(observed):
+    if not is_usable(observed, run.capabilities(recorded.provider)):
         async with run.resting(operation):
             seen = await run.watch(recorded.provider).settled(
                 observed,
-                _UP,
+                _SETTLED,
                 deadline=patience.deadline,
                 purpose=name,
                 began=began,
@@ -62,18 +65,18 @@ async def bring_up(
             )
     if seen is None:
         raise NotReady(Failure(recorded.provider, name, message="it is gone"))
-    if seen.status is Status.FAILED or seen.status in _ENDING:
+    if seen.status in _UNUSABLE:
         raise seen.failure or NotReady(Failure(recorded.provider, name, message=seen.detail or f"it is {seen.status}"))
     if has_setup(want):
         await _set_up(run, operation, want, seen, recorded.provider, patience)
     return seen
 
 
-_ENDING = frozenset({Status.TERMINATING, Status.TERMINATED})
-
-
-def is_up(observed: Observed) -> bool:
-    return observed.status is Status.RUNNING and observed.healthy is not False
+def is_usable(observed: Observed, capabilities: Capabilities) -> bool:
+    """Whether it runs already; where a provider need not be asked again, whether nothing says that it failed."""
+    if observed.status is Status.RUNNING:
+        return observed.healthy is not False
+    return not capabilities.requires_readiness_poll and observed.status not in _UNUSABLE
 
 
 def has_setup(want: Want) -> bool:
@@ -108,7 +111,7 @@ async def _run_command(
         raise NotReady(Failure(provider, name, message="it has no way to run commands on its nodes"))
     while True:
         try:
-            return await channel.run(remote_id, command, env)
+            return await patience.answer(channel.run(remote_id, command, env), provider=provider, doing=name)
         except ProviderError as error:
             if error.retry is not Retry.LATER:
                 # Nobody knows how far it came: the node cannot be trusted.

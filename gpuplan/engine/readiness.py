@@ -11,11 +11,12 @@ from typing import Any
 
 from gpuplan.core.capabilities import Capabilities, Listing
 from gpuplan.core.desired import Kind
-from gpuplan.core.errors import Failure, NotReady, OutcomeUnknown, ProviderError, Refused, Retry
+from gpuplan.core.errors import Failure, NotReady, OutcomeUnknown, ProviderError, Refused, Retry, Unavailable
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import GONE, Observed, Status
 from gpuplan.core.ports import CanAdvance, Clock, Links, Provider, Want
 from gpuplan.engine.look import Seen
+from gpuplan.engine.patience import GRACE_SECONDS
 from gpuplan.engine.together import together
 
 FIRST_LOOK_SECONDS = 1.0
@@ -92,6 +93,7 @@ class Watch:
     def __init__(self, name: str, provider: Provider, clock: Clock) -> None:
         self._name = name
         self._provider = provider
+        self._advancing = provider if isinstance(provider, CanAdvance) else None
         self._clock = clock
         self._waits: set[_Wait] = set()
         self._loop: asyncio.Task[None] | None = None
@@ -132,7 +134,7 @@ class Watch:
             self._answer(),
             ends,
             token=steps.mark.token if steps is not None else "",
-            steps=steps if isinstance(self._provider, CanAdvance) else None,
+            steps=None if self._advancing is None else steps,
             last=observed,
             progress=progress,
         )
@@ -195,14 +197,23 @@ class Watch:
                 nearest = min(wait.deadline for wait in self._waits) - self._clock.monotonic()
                 await self._clock.sleep(max(_TICK_SECONDS, min(delay, nearest)))
                 delay = min(delay * 2, self._interval)
-                await self._look()
+                await self._look_in_time(max(0.0, nearest) + GRACE_SECONDS)
                 self._end_overdue()
                 self._waits = {wait for wait in self._waits if not wait.answer.done()}
+        except asyncio.CancelledError:
+            raise
         except BaseException as exc:
-            # Whoever waits would wait for ever: they must hear of it, and they know what to do about it.
+            # Whoever waits would wait for ever: it is theirs to raise, whatever it is.
             for wait in self._waits:
                 wait.fail(exc)
-            raise
+
+    async def _look_in_time(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look()
+        except TimeoutError:
+            trouble = Unavailable(Failure(self._name, "look at what it has", message=f"no answer in {seconds:.0f} s"))
+            self._trouble.update((wait.kind, trouble) for wait in self._waits)
 
     async def _look(self) -> None:
         kinds: dict[Kind, list[_Wait]] = {}
@@ -267,20 +278,29 @@ class Watch:
         return bool(wait.ends) and wait.last is not None and age < self.capabilities.visibility_delay_seconds
 
     async def _follow(self, wait: _Wait, observed: Observed) -> None:
-        """Take the next step of a creation, each new id written down before anything else is sent."""
+        """Take the steps of a creation that are due, each new id written down before the next is sent."""
         await self._note_move(wait, observed)
-        if wait.steps is not None and observed.status in _COMING and isinstance(self._provider, CanAdvance):
-            async with self._bound:
-                try:
-                    observed = await self._provider.advance(
-                        wait.steps.want, wait.steps.mark, observed, wait.steps.links
-                    )
-                except ProviderError as error:
-                    if isinstance(error, Refused) and error.retry is Retry.NEVER:
-                        wait.fail(error)
-                    return
+        while wait.steps is not None and observed.status in _COMING:
+            before = observed.remote_id
+            advanced = await self._advance(wait, wait.steps, observed)
+            if advanced is None:
+                return
+            observed = advanced
             await self._note_move(wait, observed)
+            if observed.remote_id == before:
+                break
         wait.see(observed)
+
+    async def _advance(self, wait: _Wait, steps: Steps, observed: Observed) -> Observed | None:
+        """The object after one more step; None when the step was not taken."""
+        assert self._advancing is not None
+        async with self._bound:
+            try:
+                return await self._advancing.advance(steps.want, steps.mark, observed, steps.links)
+            except ProviderError as error:
+                if isinstance(error, Refused) and error.retry is Retry.NEVER:
+                    wait.fail(error)
+                return None
 
     async def _note_move(self, wait: _Wait, observed: Observed) -> None:
         if observed.remote_id != wait.remote_id:

@@ -46,11 +46,12 @@ async def refresh(
     asked = [account for account in accounts.values() if account.kinds or account.imports]
     emit(RefreshStarted(len(asked), len(state.instances)))
     claims = _Claims(state, workspace)
-    survey = _Findings()
-    await together(_ask(account, providers.get(account.name), claims, survey) for account in asked)
+    findings = _Findings()
+    await together(_ask(account, providers.get(account.name), claims, findings) for account in asked)
+    survey = findings.survey(state)
     missing = sum(observed is None or observed.status in GONE for observed in survey.instances.values())
     emit(RefreshFinished(len(survey.instances) - missing, missing, clock.monotonic() - began))
-    return survey.settled(state)
+    return survey
 
 
 @dataclass(slots=True)
@@ -79,16 +80,26 @@ class _Findings:
     accounts: dict[str, str] = field(default_factory=dict)
     unseen: dict[Address, str] = field(default_factory=dict)
 
-    def settled(self, state: State) -> Survey:
-        """In the order of the state and of names, whichever answer came first."""
+    def survey(self, state: State) -> Survey:
+        """In the order of the state and of names, whichever answer came first. Of an account that could not be asked for
+        everything, nothing counts: it may not even be the right one."""
         return Survey(
-            instances={address: self.instances[address] for address in state.instances if address in self.instances},
+            instances={
+                address: self.instances[address]
+                for address, recorded in state.instances.items()
+                if address in self.instances and recorded.provider not in self.unreachable
+            },
             unreachable=dict(sorted(self.unreachable.items())),
-            orphans=tuple(sorted(self.orphans, key=lambda orphan: (orphan[0], orphan[1].kind, orphan[1].remote_id))),
+            orphans=tuple(sorted(self.orphans, key=_by_name)),
             imports=self.imports,
             accounts=dict(sorted(self.accounts.items())),
             unseen=self.unseen,
         )
+
+
+def _by_name(orphan: tuple[str, Observed]) -> tuple[str, str, str]:
+    provider, observed = orphan
+    return (provider, observed.kind, observed.remote_id)
 
 
 class _Claims:

@@ -12,7 +12,7 @@ from functools import cached_property
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Desired, Kind
-from gpuplan.core.errors import InternalError
+from gpuplan.core.errors import InternalError, ProviderError, Retry
 from gpuplan.core.events import OperationProgress
 from gpuplan.core.marks import Mark
 from gpuplan.core.plan import Change, Operation, Plan
@@ -134,12 +134,17 @@ class Run:
         foresight = self._foresight[provider]
         return "" if foresight is None else foresight.witness(want, mark)
 
-    async def account(self, provider: str) -> str:
+    async def account(self, provider: str, patience: Patience) -> str:
         """The id of the account behind a provider block, asked for once."""
-        if provider not in self._accounts:
-            async with self._asking[provider]:
-                if provider not in self._accounts:
-                    self._accounts[provider] = (await self.providers[provider].health()).id
+        while provider not in self._accounts:
+            try:
+                async with self._asking[provider]:
+                    if provider not in self._accounts:
+                        self._accounts[provider] = (await self.providers[provider].health()).id
+            except ProviderError as error:
+                if error.retry is Retry.NEVER:
+                    raise
+                await patience.pause(error)
         return self._accounts[provider]
 
     def watch(self, provider: str) -> Watch:
@@ -156,7 +161,7 @@ class Run:
     def patience(self, provider: str, asked_seconds: float | None) -> Patience:
         """For one operation: as long as the spec says, else as long as objects of that provider take."""
         seconds = asked_seconds if asked_seconds is not None else self.capabilities(provider).ready_timeout_seconds
-        return Patience(self.clock, self.stop, seconds=seconds)
+        return Patience(self.clock, seconds=seconds)
 
     def mark(self, token: str, address: Address) -> Mark:
         return Mark(token, self.plan.project, self.plan.workspace, self.lineage, address)

@@ -6,7 +6,8 @@ values of the type that was asked for; one that does not fit is a ProtocolMismat
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, overload
 from urllib.parse import quote
@@ -51,7 +52,7 @@ class CallOptions(TypedDict, total=False):
 class Lines(Protocol):
     """What can hand over an answer line by line: the transport's lowest layer."""
 
-    def lines(self, call: Call) -> AsyncIterator[str]: ...
+    def lines(self, call: Call) -> AsyncGenerator[str, None]: ...
 
     async def close(self) -> None: ...
 
@@ -165,10 +166,21 @@ class Api:
         received = await self._sender.send(_call("GET", route, path, to, options, plain=True))
         return str(received.body)
 
-    async def lines(self, route: str, *path: str, to: str, **options: Unpack[CallOptions]) -> AsyncIterator[str]:
-        """The lines of an answer as they come."""
-        async for line in self._lines.lines(_call("GET", route, path, to, options, plain=True)):
-            yield line
+    async def lines(
+        self, route: str, *path: str, to: str, quiet_seconds: float | None = None, **options: Unpack[CallOptions]
+    ) -> AsyncIterator[str]:
+        """The lines of an answer as they come. One that stays open ends after so many quiet seconds, where they are
+        given; the first line may take five times as long."""
+        import asyncio
+
+        patience = None if quiet_seconds is None else 5 * quiet_seconds
+        async with aclosing(self._lines.lines(_call("GET", route, path, to, options, plain=True))) as lines:
+            with suppress(TimeoutError, StopAsyncIteration):
+                while True:
+                    async with asyncio.timeout(patience):
+                        line = await anext(lines)
+                    patience = quiet_seconds
+                    yield line
 
     async def together(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """Several calls at once, within the account's limits; the results in order. The first error ends them all."""
@@ -187,6 +199,12 @@ class Api:
                 self._remembered[name] = await read()
         known: T = self._remembered[name]
         return known
+
+    def alone(self, name: str) -> AbstractAsyncContextManager[None]:
+        """One at a time: for a change that reads a whole, and then writes it back."""
+        import asyncio
+
+        return self._locks.setdefault(name, asyncio.Lock())
 
     def account_id(self, told: str = "") -> str:
         """A lasting name of the account: a digest of what the provider tells about it, else of the keys themselves."""

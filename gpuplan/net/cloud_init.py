@@ -7,6 +7,8 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 
+from gpuplan.core.values import JsonValue
+
 _BOUNDARY = "gpuplan-first-boot"
 _DEVICE_SECONDS = 1800
 """How long a machine waits for a volume: it is attached only once the machine runs."""
@@ -17,13 +19,16 @@ def first_boot(
     env: Mapping[str, str] | None = None,
     mounts: Mapping[str, str] | None = None,
     keys: Sequence[str] = (),
+    config: Mapping[str, JsonValue] | None = None,
     own: str | None = None,
 ) -> str | None:
     """User data that sets variables, authorises public keys, and mounts devices (device path to folder), beside the
-    user's `own`. None when there is nothing to do."""
+    user's `own`. `config` is what else the cloud itself makes necessary, in the words of cloud-config. None when there
+    is nothing to do."""
     parts = []
-    if keys:
-        parts.append(("text/cloud-config", f"#cloud-config\n{json.dumps({'ssh_authorized_keys': list(keys)})}\n"))
+    if keys or config:
+        directives = {**(config or {}), **({"ssh_authorized_keys": list(keys)} if keys else {})}
+        parts.append(("text/cloud-config", f"#cloud-config\n{json.dumps(directives)}\n"))
     if env or mounts:
         parts.append(("text/x-shellscript", _script(env or {}, mounts or {})))
     if own:

@@ -33,9 +33,15 @@ def is_mark_tag(tag: str) -> bool:
     return tag.startswith(PREFIX)
 
 
-def to_text(name: str, mark: Mark) -> str:
-    """A name people can read with the mark behind it, for a field of free text."""
-    return " ".join([name, *to_tags(mark)])
+def to_text(name: str, mark: Mark, *, limit: int | None = None) -> str:
+    """A name people can read with the mark behind it, for a field of free text. What would make it longer than `limit`
+    is left out; the token never is."""
+    token, *more = to_tags(mark)
+    text = f"{name} {token}"
+    for tag in more:
+        if limit is None or len(text) + 1 + len(tag) <= limit:
+            text = f"{text} {tag}"
+    return text
 
 
 def from_text(text: str) -> Mark | None:

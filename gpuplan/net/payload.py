@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.alias_generators import to_camel
 
 from gpuplan.core.values import JsonValue
 
@@ -32,3 +33,9 @@ class Payload(BaseModel):
         if isinstance(value, dict) and None in value.values():
             return {name: item for name, item in value.items() if item is not None}
         return value
+
+
+class CamelPayload(Payload):
+    """A payload of an API that writes `dataCenterId` where we write `data_center_id`."""
+
+    model_config = ConfigDict(alias_generator=to_camel)

@@ -7,7 +7,7 @@ keeps an account within its limits. `Retry` repeats what may be repeated. Put to
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -136,7 +136,7 @@ class Border:
         self._refuse(call, response)
         return Answer(response.status, response.headers, self._body(call, response))
 
-    async def lines(self, call: Call) -> AsyncIterator[str]:
+    async def lines(self, call: Call) -> AsyncGenerator[str, None]:
         """The lines of an answer as they come. It is not repeated: whoever reads it knows where it left off."""
         begun = self._clock.monotonic()
         try:

@@ -10,7 +10,9 @@ from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities, KindCapabilities
 from gpuplan.core.desired import Candidate, Configuration, Desired
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Severity, Sink
-from gpuplan.core.plan import Action, Change, PlanOptions, Ranked
+from gpuplan.core.errors import PlanError
+from gpuplan.core.plan import Action, Change, Plan, PlanOptions, Ranked
+from gpuplan.core.state import Intent, State
 from gpuplan.core.values import Value
 from gpuplan.plan.compare import STOPPED
 from gpuplan.plan.sight import counted
@@ -197,6 +199,35 @@ def _protected(changes: Iterable[Change], configuration: Configuration) -> Itera
             ),
             hint="take `prevent_destroy` away, or leave it out with --exclude",
         )
+
+
+def check_settled(plan: Plan, state: State) -> None:
+    """Refuse to create what an earlier run may have created already. Raises PlanError."""
+    begun = {intent.address: intent for intent in state.intents.values() if intent.action == Action.CREATE}
+    doubled = {o.address for o in plan.operations if o.action is Action.CREATE and o.address in begun}
+    found = tuple(_may_exist(begun[address]) for address in sorted(doubled, key=lambda address: address.order))
+    if found:
+        raise PlanError(diagnostics=found)
+
+
+def _may_exist(intent: Intent) -> Diagnostic:
+    return Diagnostic(
+        id="intent-open",
+        summary=f"an earlier run may have created `{intent.address}` at `{intent.provider}`, and nobody could look",
+        facts=(
+            f"intent {intent.seq}, begun at {intent.begun_at:%Y-%m-%d %H:%M:%S} UTC, token {intent.token}",
+            "nothing was sent to any provider",
+        ),
+        hint=f"plan again when `{intent.provider}` can be asked, or leave it out",
+        commands=(f"gpuplan plan --exclude '{intent.address}'",),
+    )
+
+
+def check_limits(plan: Plan, configuration: Configuration, options: PlanOptions) -> None:
+    """Hold a plan that is made already against other limits. Raises PlanError."""
+    found = (*_too_many(plan.changes.values(), options), *_too_expensive(configuration, options, plan.hourly_after))
+    if found:
+        raise PlanError(diagnostics=found)
 
 
 def _too_many(changes: Iterable[Change], options: PlanOptions) -> Iterator[Diagnostic]:

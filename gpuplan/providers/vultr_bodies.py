@@ -105,8 +105,9 @@ def to_label_tags(labels: Mapping[str, str]) -> list[str]:
 
 def to_networks(ids: Sequence[str]) -> Body:
     """VPCs and firewall group of a machine, by remote id; of firewall groups there can be one."""
-    body: Body = {"attach_vpc": [id for id in ids if not id.startswith(FIREWALL)]}
+    vpcs = [id for id in ids if not id.startswith(FIREWALL)]
     groups = [id.removeprefix(FIREWALL) for id in ids if id.startswith(FIREWALL)]
+    body: Body = {"attach_vpc": vpcs} if vpcs else {}
     return {**body, "firewall_group_id": groups[0]} if groups else body
 
 

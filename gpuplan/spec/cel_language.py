@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 Run = Callable[[Mapping[str, JsonValue]], JsonValue]
 
 _WORDS = ("size", "string", "int", "double", "has", "matches", "contains", "startsWith", "endsWith", "map", "filter")
+_SYNTAX = (
+    (r"reserved identifier: (.*)", "{} is a reserved word"),
+    (r"missing ('.*?') at", "{} is missing"),
+    (r"token recognition error at: (.*)", "{} begins nothing"),
+    (r"(?:mismatched|extraneous) input ('.*?') expecting", "{} is not expected here"),
+    (r"no viable alternative at input ('.*')", "{} is not expected here"),
+)
 _CONVERT = "CEL converts nothing by itself: use int(x), double(x) or string(x)"
 
 
@@ -41,7 +48,9 @@ class Language:
         try:
             program = _compile(code)
         except ValueError as exc:
-            raise _error("expression-syntax", "an expression cannot be read", at, _syntax(str(exc)), None) from exc
+            label = _syntax(str(exc))
+            hint = "variables are under `vars`" if label.startswith("`var`") else None
+            raise _error("expression-syntax", "an expression cannot be read", at, label, hint) from exc
 
         def run(names: Mapping[str, JsonValue]) -> JsonValue:
             return self._run(program, names, at)
@@ -112,9 +121,12 @@ def _plain(value: object) -> JsonValue:
 def _syntax(message: str) -> str:
     """The parser's own words, without its positions in a text the user did not write."""
     found = re.search(r"ERROR: <input>:\d+:\d+: (?:Syntax error: )?([^\n]*)", message)
-    text = found[1] if found else "this is not CEL"
-    text = re.sub(r" expecting \{.*", "", text).replace("'<EOF>'", "the end")
-    return text.strip()
+    text = found[1] if found else ""
+    for pattern, wording in _SYNTAX:
+        if match := re.match(pattern, text):
+            what = match[1].strip("'")
+            return wording.format("the end" if what == "<EOF>" else f"`{what}`")
+    return "this is not CEL"
 
 
 def _translated(exc: Exception, failure: str | None, at: At) -> SpecError:

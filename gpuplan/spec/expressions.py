@@ -13,7 +13,7 @@ from gpuplan.core.diagnostics import At, Diagnostic, Label, Path
 from gpuplan.core.errors import SpecError
 from gpuplan.core.values import Deferred, JsonValue, Ref, Value, is_static, leaves
 from gpuplan.spec.cel_language import Language
-from gpuplan.spec.nearest import did_you_mean
+from gpuplan.spec.nearest import did_you_mean, nearest
 from gpuplan.spec.pending import Computed, Input, Joined, Lookup, Plain, Within, compute, join, walk
 from gpuplan.spec.scalars import Template
 from gpuplan.spec.templates import Cut, Expression, PathExpression, TemplateError, parse_template
@@ -53,7 +53,6 @@ class Names:
         """Declared variables without a usable value: that has been said once, and is not said again at every use."""
         self.used: set[str] = set()
         """`vars.x` and `locals.y` that some expression asked for."""
-        self.read_environment: dict[str, str] = {}
         self._raw_locals = raw_locals
         self._locals: dict[str, tuple[Value, frozenset[Address]]] = {}
         self._open: list[str] = []
@@ -82,7 +81,6 @@ class Names:
         value = self.environ.get(name)
         if value is None:
             fail("missing-environment", f"the environment has no `{name}`", at, hint="set it, or declare a variable")
-        self.read_environment[name] = value
         return value
 
 
@@ -96,19 +94,28 @@ class Evaluation:
 
     def value(self, raw: JsonValue, path: Path) -> Value:
         """The value, with `Ref` and `Deferred` for what is not known yet; shares what has no expression in it. Raises
-        SpecError for the first expression that cannot be read."""
+        SpecError for all expressions in it that cannot be read."""
         if isinstance(raw, str):
             return self._text(raw, At(path)) if isinstance(raw, Template) else raw
-        if isinstance(raw, dict):
-            changed = {}
-            for key, item in raw.items():
+        if not isinstance(raw, (dict, list)):
+            return raw
+        changed: dict[str | int, Value] = {}
+        errors: list[SpecError] = []
+        for key, item in raw.items() if isinstance(raw, dict) else enumerate(raw):
+            if item.__class__ is str or item.__class__ is int:
+                continue
+            try:
                 if (new := self.value(item, (*path, key))) is not item:
                     changed[key] = new
-            return {**raw, **changed} if changed else raw
+            except SpecError as exc:
+                errors.append(exc)
+        if errors:
+            raise together(errors)
+        if not changed:
+            return raw
         if isinstance(raw, list):
-            items = [self.value(item, (*path, index)) for index, item in enumerate(raw)]
-            return raw if all(new is old for new, old in zip(items, raw, strict=True)) else items
-        return raw
+            return [changed.get(index, item) for index, item in enumerate(raw)]
+        return {key: changed.get(key, item) for key, item in raw.items()}
 
     def _text(self, text: str, at: At) -> Value:
         try:
@@ -187,7 +194,9 @@ class Evaluation:
             fail("unknown-reference", f"`{path.root}` stands alone", at, hint=hint)
         name = str(steps[0])
         if name not in known:
-            fail("unknown-reference", f"there is no `{path.root}.{name}`", at, hint=did_you_mean(name, known))
+            meant = nearest(name, known)
+            full = f"did you mean `{path.root}.{meant}`?" if meant else None
+            fail("unknown-reference", f"there is no `{path.root}.{name}`", at, hint=full)
         target = directory.target(path.root, name)
         address, rest = target.resolve(steps[1:], at)
         self.refs.add(address)
@@ -212,6 +221,12 @@ class Evaluation:
 def fail(id: str, summary: str, at: At, *, label: str = "used here", hint: str | None = None) -> NoReturn:
     """Raise the SpecError of one finding."""
     raise SpecError(diagnostics=(Diagnostic(id, summary, (Label(at, label),), hint=hint),))
+
+
+def together(errors: Sequence[SpecError]) -> SpecError:
+    """One error with the findings of several."""
+    found = [finding for error in errors if not isinstance(error, Silenced) for finding in error.diagnostics]
+    return SpecError(diagnostics=tuple(found)) if found else Silenced("reported already")
 
 
 def _references(values: Iterable[Value]) -> frozenset[Address]:

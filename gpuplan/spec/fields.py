@@ -5,7 +5,7 @@ unknown, secret or a reference until it is applied.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
@@ -54,6 +54,17 @@ class _OneOf:
         return core_schema.is_instance_schema(self._types)
 
 
+class _NoNull:
+    """A field that may be left out, and has a value where it is written."""
+
+    def __get_pydantic_core_schema__(self, source: type, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return schema["schema"] if schema["type"] == "nullable" else schema
+
+
+T = TypeVar("T")
+Maybe: TypeAlias = Annotated[T | None, _NoNull()]
+
 LATER = _OrExpression()
 KEEPS = _OrExpression(Deferred)
 KEEPS_ALL = _OrExpression(Deferred, Secret, Ref)
@@ -68,6 +79,8 @@ def _checked(id: str, check: Callable[[Any], object], *, accepts: tuple[type, ..
             raise PydanticCustomError(f"{id}_type", "has another type")
         try:
             check(value)
+        except PydanticCustomError:
+            raise
         except ValueError as exc:
             raise PydanticCustomError(id, "{reason}", {"reason": str(exc)}) from exc
         return value

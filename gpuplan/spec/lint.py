@@ -55,7 +55,8 @@ def unused(
     for section, root in (("variables", "vars"), ("locals", "locals")):
         for name in _keys(document, section):
             if f"{root}.{name}" not in names.used:
-                yield _warning(f"unused-{section[:-1]}", f"{root}.{name}", (section, name))
+                id = "unused-variable" if section == "variables" else "unused-local"
+                yield _warning(id, f"{root}.{name}", (section, name))
     needed = {need.resource for desired in instances.values() for need in desired.depends_on}
     for section in ("volumes", "ssh_keys"):
         for name in _keys(document, section):

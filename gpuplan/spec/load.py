@@ -116,8 +116,12 @@ def _load(files: Sequence[SourceFile], inputs: Inputs, sources: Sources, sink: S
     )
 
 
-def _checked(raw: dict[str, JsonValue], sink: Sink) -> tuple[Document, frozenset[tuple[str, str]]]:
-    """The document as models, and the resources that are wrong: these are left out, so that the rest can be read."""
+Broken = dict[tuple[str, str], set[str]]
+"""Blocks that cannot be read, by section and name, with the fields that were found wrong."""
+
+
+def _checked(raw: dict[str, JsonValue], sink: Sink) -> tuple[Document, Broken]:
+    """The document as models, without the blocks that are wrong, so that the rest can be read."""
     for section, value in raw.items():
         # `clusters:` with nothing under it is an empty section, and `runpod:` a provider without options.
         if value is None and section in Document.model_fields:
@@ -127,9 +131,9 @@ def _checked(raw: dict[str, JsonValue], sink: Sink) -> tuple[Document, frozenset
             raw["providers"] = {**_section(raw, "providers"), name: {}}
     document = check(Document, raw, ())
     if not isinstance(document, tuple):
-        return document, frozenset()
+        return document, {}
     sink.extend(document)
-    broken: set[tuple[str, str]] = set()
+    broken: Broken = {}
     usable: dict[str, JsonValue] = {**raw}
     for diagnostic in document:
         where = diagnostic.labels[0].where
@@ -137,16 +141,17 @@ def _checked(raw: dict[str, JsonValue], sink: Sink) -> tuple[Document, frozenset
     rest = check(Document, {"version": 1, "project": "unknown", **usable}, ())
     if isinstance(rest, tuple):
         raise Silenced("nothing of it can be read")
-    return rest, frozenset(broken)
+    return rest, broken
 
 
-def _leave_out(document: dict[str, JsonValue], path: Path, broken: set[tuple[str, str]]) -> None:
-    match path:
-        case (str(section), str(name), *_) if isinstance(block := document.get(section), dict):
-            document[section] = {key: value for key, value in block.items() if key != name}
-            broken.add((section, name))
-        case (str(section), *_):
-            document.pop(section, None)
+def _leave_out(document: dict[str, JsonValue], path: Path, broken: Broken) -> None:
+    section, name, *field = (*map(str, path[:3]), "", "")
+    block = document.get(section)
+    if isinstance(block, dict) and name:
+        document[section] = {key: value for key, value in block.items() if key != name}
+        broken.setdefault((section, name), set()).add(field[0])
+    else:
+        document.pop(section, None)
 
 
 def _names(document: Document, raw: Mapping[str, JsonValue], inputs: Inputs, sources: Sources, sink: Sink) -> Names:

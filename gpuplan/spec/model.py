@@ -20,6 +20,7 @@ from gpuplan.spec.fields import (
     Duration,
     Flag,
     Gpu,
+    Maybe,
     Money,
     Name,
     Port,
@@ -38,16 +39,16 @@ class Block(BaseModel):
 
 
 class Variable(Block):
-    type: Literal["string", "integer", "number", "boolean", "list", "map"] | None = Field(
+    type: Maybe[Literal["string", "integer", "number", "boolean", "list", "map"]] = Field(
         None, description="What it holds. Default: the type of `default`, else string."
     )
     default: Anything = Field(None, description="Its value when nothing else sets it. Without one it is required.")
-    description: str | None = None
+    description: Maybe[str] = None
     sensitive: Annotated[bool, Field(strict=True)] = Field(False, description="Shown nowhere, kept only as a digest.")
-    minimum: Annotated[float, Field(strict=True)] | None = None
-    maximum: Annotated[float, Field(strict=True)] | None = None
-    enum: list[Anything] | None = Field(None, description="The values it may have.")
-    pattern: str | None = Field(None, description="A regular expression the whole text must match.")
+    minimum: Maybe[Annotated[float, Field(strict=True)]] = None
+    maximum: Maybe[Annotated[float, Field(strict=True)]] = None
+    enum: Maybe[list[Anything]] = Field(None, description="The values it may have.")
+    pattern: Maybe[str] = Field(None, description="A regular expression the whole text must match.")
 
 
 class ProviderConfig(BaseModel):
@@ -55,9 +56,9 @@ class ProviderConfig(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
-    type: str | None = Field(None, description="The provider's type. Default: the name of this block.")
+    type: Maybe[str] = Field(None, description="The provider's type. Default: the name of this block.")
     retired: Annotated[bool, Field(strict=True)] = Field(False, description="Manages what it has, gets nothing new.")
-    max_concurrency: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+    max_concurrency: Maybe[Annotated[int, Field(strict=True, ge=1)]] = Field(
         None, description="Requests at the same time, at most."
     )
 
@@ -74,19 +75,19 @@ class LifecycleBlock(Block):
 
 
 class TimeoutsBlock(Block):
-    create: Duration | None = None
-    update: Duration | None = None
-    delete: Duration | None = None
+    create: Maybe[Duration] = None
+    update: Maybe[Duration] = None
+    delete: Maybe[Duration] = None
 
 
 class UpdateBlock(Block):
-    max_unavailable: Annotated[int, Field(strict=True, ge=1), LATER] | None = Field(
+    max_unavailable: Maybe[Annotated[int, Field(strict=True, ge=1), LATER]] = Field(
         None, description="How many nodes a rolling replacement may take away at once."
     )
 
 
 class SpotBlock(Block):
-    max_price: Money | None = Field(None, description="USD per hour and node.")
+    max_price: Maybe[Money] = Field(None, description="USD per hour and node.")
     fallback: Flag = Field(False, description="Take an on-demand node where no spot node is to be had.")
 
 
@@ -98,43 +99,43 @@ class MountBlock(Block):
 class Resource(Block):
     """What every resource may have."""
 
-    count: Count | None = Field(None, description="So many of it; `count.index` tells them apart.")
-    for_each: Annotated[list[str] | dict[str, Anything], LATER] | None = Field(
+    count: Maybe[Count] = Field(None, description="So many of it; `count.index` tells them apart.")
+    for_each: Maybe[Annotated[list[str] | dict[str, Anything], LATER]] = Field(
         None, description="One for each key; `each.key` and `each.value` tell them apart."
     )
     depends_on: list[Reference] = Field(default_factory=list, description="Waits for these, without using them.")
-    lifecycle: LifecycleBlock | None = None
-    timeouts: TimeoutsBlock | None = None
+    lifecycle: Maybe[LifecycleBlock] = None
+    timeouts: Maybe[TimeoutsBlock] = None
 
 
 class NodeFields(Block):
     """What a node is made of. Everything left out is the provider's decision."""
 
-    gpu: Gpu | None = Field(None, description="NAME[:COUNT] of one node, such as `H100-80GB:8`.")
-    cpu: Amount | None = Field(None, description='Cores of one node: 32, or ">=32".')
-    memory_gb: Amount | None = Field(None, description='Memory of one node in GB: 256, or ">=256".')
-    disk_gb: Whole | None = Field(None, description="Disk of one node in GB.")
-    region: Text | None = None
-    zone: Text | None = None
-    instance_type: Text | None = Field(None, description="The provider's own name of a machine.")
-    image: Text | None = Field(None, description="A container image, or the provider's name of a machine image.")
-    command: Command | None = None
-    env: Annotated[dict[str, Scalar], KEEPS] | None = Field(None, description="Environment variables.")
-    ports: Annotated[list[Port], KEEPS] | None = Field(None, description='8000, "53/udp" or "8000/http".')
-    ssh_keys: Annotated[list[Reference], KEEPS] | None = None
-    volumes: Annotated[list[MountBlock], KEEPS] | None = None
-    networks: Annotated[list[Reference], KEEPS] | None = None
-    spot: Annotated[bool | SpotBlock, Field(union_mode="left_to_right"), KEEPS] | None = Field(
+    gpu: Maybe[Gpu] = Field(None, description="NAME[:COUNT] of one node, such as `H100-80GB:8`.")
+    cpu: Maybe[Amount] = Field(None, description='Cores of one node: 32, or ">=32".')
+    memory_gb: Maybe[Amount] = Field(None, description='Memory of one node in GB: 256, or ">=256".')
+    disk_gb: Maybe[Whole] = Field(None, description="Disk of one node in GB.")
+    region: Maybe[Text] = None
+    zone: Maybe[Text] = None
+    instance_type: Maybe[Text] = Field(None, description="The provider's own name of a machine.")
+    image: Maybe[Text] = Field(None, description="A container image, or the provider's name of a machine image.")
+    command: Maybe[Command] = None
+    env: Maybe[Annotated[dict[str, Scalar], KEEPS]] = Field(None, description="Environment variables.")
+    ports: Maybe[Annotated[list[Port], KEEPS]] = Field(None, description='8000, "53/udp" or "8000/http".')
+    ssh_keys: Maybe[Annotated[list[Reference], KEEPS]] = None
+    volumes: Maybe[Annotated[list[MountBlock], KEEPS]] = None
+    networks: Maybe[Annotated[list[Reference], KEEPS]] = None
+    spot: Maybe[Annotated[bool | SpotBlock, Field(union_mode="left_to_right"), KEEPS]] = Field(
         None, description="Take spot capacity: `{}`, or `{max_price: 2.10}`."
     )
-    setup: Text | None = Field(None, description="A script that runs on a node once it is up.")
-    user_data: Text | None = Field(None, description="Handed to the machine at its first boot.")
-    confidential: Flag | None = Field(None, description="Confidential computing.")
-    stopped: Flag | None = Field(None, description="Keep it, but switched off.")
-    restart: Annotated[Literal["always", "on-failure", "never"], KEEPS] | None = None
-    shm_gb: Whole | None = Field(None, description="Shared memory in GB.")
-    labels: Annotated[dict[str, Scalar], KEEPS] | None = None
-    options: Annotated[dict[str, Anything], KEEPS] | None = Field(None, description="Words of one provider alone.")
+    setup: Maybe[Text] = Field(None, description="A script that runs on a node once it is up.")
+    user_data: Maybe[Text] = Field(None, description="Handed to the machine at its first boot.")
+    confidential: Maybe[Flag] = Field(None, description="Confidential computing.")
+    stopped: Maybe[Flag] = Field(None, description="Keep it, but switched off.")
+    restart: Maybe[Annotated[Literal["always", "on-failure", "never"], KEEPS]] = None
+    shm_gb: Maybe[Whole] = Field(None, description="Shared memory in GB.")
+    labels: Maybe[Annotated[dict[str, Scalar], KEEPS]] = None
+    options: Maybe[Annotated[dict[str, Anything], KEEPS]] = Field(None, description="Words of one provider alone.")
 
 
 class CandidateBlock(NodeFields):
@@ -145,18 +146,18 @@ class PlacementBlock(Block):
     any_of: Annotated[list[CandidateBlock], Field(min_length=1)] = Field(
         description="Places to choose from; what the cluster says holds for all of them."
     )
-    objective: Annotated[Objective, LATER] | None = Field(None, description="cheapest, or in_order.")
-    max_price: Money | None = Field(None, description="USD per hour and node that no offer may exceed.")
+    objective: Maybe[Annotated[Objective, LATER]] = Field(None, description="cheapest, or in_order.")
+    max_price: Maybe[Money] = Field(None, description="USD per hour and node that no offer may exceed.")
 
 
 class Cluster(NodeFields, Resource):
     """Equal nodes at one provider."""
 
-    provider: Text | None = Field(None, description="The name of a block under `providers`.")
-    placement: PlacementBlock | None = Field(None, description="Instead of `provider`: the plan chooses.")
+    provider: Maybe[Text] = Field(None, description="The name of a block under `providers`.")
+    placement: Maybe[PlacementBlock] = Field(None, description="Instead of `provider`: the plan chooses.")
     nodes: Count = Field(1, description="How many nodes.")
-    update: UpdateBlock | None = None
-    ttl: Duration | None = Field(None, description="Its nodes are deleted after this time.")
+    update: Maybe[UpdateBlock] = None
+    ttl: Maybe[Duration] = Field(None, description="Its nodes are deleted after this time.")
     on_failure: Annotated[OnFailure, LATER] = Field(
         OnFailure.DESTROY, description="What happens to a node that does not become ready."
     )
@@ -164,59 +165,59 @@ class Cluster(NodeFields, Resource):
 
 class Volume(Resource):
     provider: Text
-    size_gb: Whole | None = None
-    region: Text | None = None
-    zone: Text | None = None
-    type: Text | None = None
-    options: Annotated[dict[str, Anything], KEEPS] | None = None
+    size_gb: Maybe[Whole] = None
+    region: Maybe[Text] = None
+    zone: Maybe[Text] = None
+    type: Maybe[Text] = None
+    options: Maybe[Annotated[dict[str, Anything], KEEPS]] = None
 
 
 class SshKey(Resource):
     public_key: Text = Field(description="The key itself: `ssh-ed25519 AAAA...`, or `${file('~/.ssh/id.pub')}`.")
-    provider: Text | None = Field(None, description="Default: every provider whose clusters use it.")
+    provider: Maybe[Text] = Field(None, description="Default: every provider whose clusters use it.")
 
 
 class Rule(Block):
     port: Port
-    protocol: Annotated[Literal["tcp", "udp", "icmp"], LATER] | None = None
-    source: Text | None = Field(None, alias="from", description="A network in CIDR notation. Default: anyone.")
+    protocol: Maybe[Annotated[Literal["tcp", "udp", "icmp"], LATER]] = None
+    source: Maybe[Text] = Field(None, alias="from", description="A network in CIDR notation. Default: anyone.")
 
 
 class Network(Resource):
     provider: Text
-    cidr: Text | None = None
-    region: Text | None = None
-    rules: list[Rule] | None = None
-    options: Annotated[dict[str, Anything], KEEPS] | None = None
+    cidr: Maybe[Text] = None
+    region: Maybe[Text] = None
+    rules: Maybe[list[Rule]] = None
+    options: Maybe[Annotated[dict[str, Anything], KEEPS]] = None
 
 
 class HealthBlock(Block):
-    http: Text | None = Field(None, description="A path that answers 2xx once the service is up.")
-    port: Whole | None = None
-    interval: Duration | None = None
-    timeout: Duration | None = None
+    http: Maybe[Text] = Field(None, description="A path that answers 2xx once the service is up.")
+    port: Maybe[Whole] = None
+    interval: Maybe[Duration] = None
+    timeout: Maybe[Duration] = None
 
 
 class WorkloadFields(Resource):
     on: Reference = Field(description="The cluster it runs on: `${clusters.train}`.")
-    image: Text | None = None
-    command: Command | None = None
-    env: Annotated[dict[str, Scalar], KEEPS] | None = None
+    image: Maybe[Text] = None
+    command: Maybe[Command] = None
+    env: Maybe[Annotated[dict[str, Scalar], KEEPS]] = None
 
 
 class Service(WorkloadFields):
-    ports: Annotated[list[Port], KEEPS] | None = None
-    health: HealthBlock | None = None
-    restart: Annotated[Literal["always", "on-failure", "never"], KEEPS] | None = None
+    ports: Maybe[Annotated[list[Port], KEEPS]] = None
+    health: Maybe[HealthBlock] = None
+    restart: Maybe[Annotated[Literal["always", "on-failure", "never"], KEEPS]] = None
 
 
 class Job(WorkloadFields):
-    timeout: Duration | None = None
-    retries: Annotated[int, Field(strict=True, ge=0), LATER] | None = None
+    timeout: Maybe[Duration] = None
+    retries: Maybe[Annotated[int, Field(strict=True, ge=0), LATER]] = None
 
 
 class BudgetBlock(Block):
-    max_hourly: Money | None = Field(None, description="USD per hour that a plan may not exceed.")
+    max_hourly: Maybe[Money] = Field(None, description="USD per hour that a plan may not exceed.")
 
 
 class PolicyBlock(Block):
@@ -248,7 +249,7 @@ class Document(Block):
     project: Annotated[str, Field(strict=True, pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")] = Field(
         description="The project's name, part of every ownership mark."
     )
-    include: Annotated[list[str] | str, Field(union_mode="left_to_right")] | None = Field(
+    include: Maybe[Annotated[list[str] | str, Field(union_mode="left_to_right")]] = Field(
         None, description="Files this one is laid over; paths count from this file."
     )
     variables: dict[Name, Variable] = Field(default_factory=dict)
@@ -261,7 +262,7 @@ class Document(Block):
     services: dict[Name, Service] = Field(default_factory=dict)
     jobs: dict[Name, Job] = Field(default_factory=dict)
     outputs: dict[Name, Anything] = Field(default_factory=dict)
-    budget: BudgetBlock | None = None
+    budget: Maybe[BudgetBlock] = None
     policies: list[PolicyBlock] = Field(default_factory=list)
     moved: list[MovedBlock] = Field(default_factory=list)
     imports: list[ImportBlock] = Field(default_factory=list)

@@ -127,9 +127,10 @@ def walk(value: Value, steps: Sequence[Plain], name: str, at: At) -> Value:
         if isinstance(value, Unknown):
             return value
         if isinstance(value, Mapping):
+            known = value
             try:
                 # Not `get`: a mapping may know that what it lacks is not known yet.
-                known, value = value, value[str(step)]
+                value = known[str(step)]
             except KeyError as exc:
                 hint = did_you_mean(str(step), known)
                 raise _missing(f"`{name}` has no `{step}`", at, hint) from exc

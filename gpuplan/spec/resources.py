@@ -3,16 +3,16 @@
 Called by `load` once the shape of the document is known to be good, or for the part of it that is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple
 
 from gpuplan.core.address import Address
 from gpuplan.core.desired import SECTIONS, Candidate, Desired, Kind, Settings
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Path, Sink
 from gpuplan.core.errors import SpecError
-from gpuplan.core.values import Attrs, JsonValue, Ref, Value, is_static
+from gpuplan.core.values import UNKNOWN, Attrs, JsonValue, Ref, Value, is_static
 from gpuplan.spec.attributes import attributes_of
-from gpuplan.spec.expressions import Evaluation, Names, Silenced, fail
+from gpuplan.spec.expressions import Evaluation, Names, Silenced, fail, together
 from gpuplan.spec.model import MODELS, Document, Resource
 from gpuplan.spec.pending import revealed
 from gpuplan.spec.provider_blocks import Providers
@@ -21,6 +21,10 @@ from gpuplan.spec.schema import check, kind_of
 from gpuplan.spec.settings import settings_of
 from gpuplan.spec.shapes import Block, Shape, Shapes
 from gpuplan.spec.ssh_keys import SharedKeys
+
+_SHAPING = frozenset({"count", "for_each", "nodes", "provider", "placement"})
+_BLOCKS = frozenset({"lifecycle", "timeouts", "update", "spot", "placement", "health"})
+"""Fields that hold fields of their own."""
 
 
 class _Read(NamedTuple):
@@ -43,22 +47,31 @@ class Expansion:
         self._sink = sink
         self._keys = SharedKeys({}, providers)
 
-    def run(self, broken: Iterable[tuple[str, str]]) -> None:
-        """Everything that is not broken. Keys come last: they go where clusters need them."""
-        skipped = set(broken)
-        self._keys = SharedKeys(self._shared_keys(skipped), self._providers)
+    def run(self, broken: Mapping[tuple[str, str], Container[str]]) -> None:
+        """Everything that is not broken. Keys come last: they go where clusters need them. `broken` has the fields of
+        each resource that were found wrong."""
+        self._keys = SharedKeys(self._shared_keys(broken), self._providers)
         for section in (*(section for section in SECTIONS if section != "ssh_keys"), "ssh_keys"):
             for name in self._shapes.names(section):
-                if (section, name) not in skipped:
+                if (section, name) in broken:
+                    self._salvage(section, name, broken[section, name])
+                else:
                     self._guarded(section, name)
 
     def _guarded(self, section: str, name: str) -> None:
         try:
-            self._resource(section, name)
+            self._shapes.target(section, name)
         except Silenced:
+            self._salvage(section, name, _SHAPING)
             return
+        try:
+            self._resource(section, name)
         except SpecError as exc:
-            self._sink.extend(exc.diagnostics)
+            self._report(exc)
+
+    def _report(self, error: SpecError) -> None:
+        if not isinstance(error, Silenced):
+            self._sink.extend(error.diagnostics)
 
     def _resource(self, section: str, name: str) -> None:
         shape = self._shapes.target(section, name)
@@ -78,41 +91,49 @@ class Expansion:
 
     def _read(self, shape: Shape, block: Block, path: Path) -> _Read:
         evaluation = Evaluation(self._names, block.bound)
-        raw = shape.raw
-        fields = self._fields(evaluation, raw, path)
+        raw = dict(shape.raw)
+        fields = evaluation.value(raw, path)
+        assert isinstance(fields, Mapping)
         model: Resource
         if fields is raw:
             model = getattr(self._document, str(path[0]))[path[1]]
         else:
-            known = {name: value for name, value in fields.items() if value is not None}
+            known = _without_nulls(fields)
             checked = check(MODELS[str(path[0])], known, path, evaluated=True)
             if isinstance(checked, tuple):
                 raise SpecError(diagnostics=checked)
             model, fields = checked, known
         if not model.depends_on:
             return _Read(fields, model, frozenset(evaluation.refs))
-        named = (self._named(item, At((*path, "depends_on", index))) for index, item in enumerate(model.depends_on))
-        return _Read(fields, model, frozenset((*evaluation.refs, *named)))
+        return _Read(fields, model, frozenset((*evaluation.refs, *self._depends_on(model.depends_on, path))))
 
-    def _fields(self, evaluation: Evaluation, raw: Mapping[str, JsonValue], path: Path) -> Mapping[str, Value]:
-        """All fields evaluated; every mistake in them is reported, not only the first."""
-        changed: dict[str, Value] = {}
-        found: list[Diagnostic] = []
-        failed = False
-        for name, value in raw.items():
-            if value.__class__ is str or value.__class__ is int:
-                continue
+    def _depends_on(self, items: Sequence[object], path: Path) -> Sequence[Address]:
+        found: list[Address] = []
+        errors: list[SpecError] = []
+        for index, item in enumerate(items):
             try:
-                evaluated = evaluation.value(value, (*path, name))
+                found.append(self._named(item, At((*path, "depends_on", index))))
             except SpecError as exc:
-                failed = True
-                found += () if isinstance(exc, Silenced) else exc.diagnostics
-                continue
-            if evaluated is not value:
-                changed[name] = evaluated
-        if failed:
-            raise SpecError(diagnostics=tuple(found)) if found else Silenced("part of it is wrong")
-        return {**raw, **changed} if changed else raw
+                errors.append(exc)
+        if errors:
+            raise together(errors)
+        return found
+
+    def _salvage(self, section: str, name: str, wrong: Container[str]) -> None:
+        """Report what else is wrong with a resource that has been given up: with all of it but those fields."""
+        raw = self._shapes.raw_section(section).get(name)
+        if not isinstance(raw, dict):
+            return
+        rest = {field: value for field, value in raw.items() if field not in wrong}
+        bound: Mapping[str, Value] = {"each": {"key": UNKNOWN, "value": UNKNOWN}, "count": {"index": UNKNOWN}}
+        bound = {root: value for root, value in bound.items() if ("for_each" if root == "each" else root) in raw}
+        try:
+            evaluation = Evaluation(self._names, bound)
+            evaluation.value(rest, (section, name))
+            if "provider" in rest:
+                self._shapes.provider(evaluation, rest["provider"], (section, name, "provider"))
+        except SpecError as exc:
+            self._report(exc)
 
     def _cluster(self, block: Block, read: _Read, settings: Settings, path: Path) -> None:
         common = attributes_of(read.fields)
@@ -190,7 +211,7 @@ class Expansion:
             placed = Block(block.address._replace(key=provider), {}, (provider,))
             self._add(placed, kind, (Candidate(provider, attrs, path),), read, settings, path)
 
-    def _shared_keys(self, skipped: set[tuple[str, str]]) -> Mapping[str, Value]:
+    def _shared_keys(self, skipped: Container[tuple[str, str]]) -> Mapping[str, Value]:
         texts: dict[str, Value] = {}
         for name, raw in self._shapes.raw_section("ssh_keys").items():
             if isinstance(raw, dict) and "provider" not in raw and ("ssh_keys", name) not in skipped:
@@ -247,7 +268,18 @@ class Expansion:
         if item.address.kind != section:
             fail("wrong-type", f"one of `{section}` belongs here", at, label=f"this is `{item.address}`")
         if item.address.key is None and self._shapes.target(section, item.address.name).keyed:
-            fail("unknown-reference", f"`{item.address}` is several", at, hint="say which one: `[each.key]`")
+            one = next(iter(self._shapes.target(section, item.address.name).blocks.values()), None)
+            hint = f"say which one: `{one.address}`" if one else None
+            fail("unknown-reference", f"`{item.address}` is several", at, hint=hint)
+
+
+def _without_nulls(fields: Mapping[str, Value]) -> dict[str, Value]:
+    """Without what turned out to be null, which is the same as not being written."""
+    return {
+        name: _without_nulls(value) if name in _BLOCKS and isinstance(value, Mapping) else value
+        for name, value in fields.items()
+        if value is not None
+    }
 
 
 def _varies(raw: JsonValue) -> bool:

@@ -4,6 +4,7 @@ Called by `load` for the whole document, and by `resources` for blocks whose exp
 the one place that knows pydantic's errors.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, get_args
 
@@ -16,6 +17,7 @@ from gpuplan.core.values import Deferred, Ref
 from gpuplan.spec.fields import EXPRESSION, VALUE
 from gpuplan.spec.model import Document
 from gpuplan.spec.nearest import did_you_mean
+from gpuplan.spec.scalars import as_text
 from gpuplan.spec.sources import path_text
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -37,13 +39,6 @@ _EXPECTED = {
     "port_type": 'a port such as 8000 or "53/udp"',
     "address_type": "an address such as `clusters.train`",
     "command_type": "text or a list of texts",
-}
-_EXAMPLES = {
-    "int_type": "write digits: `{field}: 2`",
-    "float_type": "write digits: `{field}: 2.10`",
-    "bool_type": "write `{field}: true` or `{field}: false`",
-    "duration_type": 'write a number and a unit: `{field}: "20m"`',
-    "string_type": 'put it into quotes: `{field}: "..."`',
 }
 _NOUNS = {
     "clusters": "cluster",
@@ -153,12 +148,14 @@ class _Translation:
     def _unknown_field(self, path: Path, inner: Path) -> Diagnostic:
         field = str(path[-1])
         fields = _fields(self._model, inner[:-1])
-        owner = f"`{path_text(path[:-1])}`" if len(path) > 1 else "a spec"
         label = Label(At(path, key=True), f"not a field of {_noun(path[:-1])}")
         hint = did_you_mean(field, fields)
         if hint is None and 0 < len(fields) <= 8:
             hint = f"it has: {', '.join(fields)}"
-        return Diagnostic("unknown-field", f"{owner} has no field `{field}`", (label,), hint=hint)
+        summary = f"`{path_text(path[:-1])}` has no field `{field}`"
+        if len(path) == 1:
+            summary, label = f"a spec has no section `{field}`", Label(At(path, key=True), "not a section")
+        return Diagnostic("unknown-field", summary, (label,), hint=hint)
 
     def _missing_field(self, path: Path) -> Diagnostic:
         owner = f"`{path_text(path[:-1])}`" if len(path) > 1 else "a spec"
@@ -170,7 +167,7 @@ class _Translation:
         expected = " or ".join(dict.fromkeys(_EXPECTED[p.type] for p in group if p.type in _EXPECTED))
         value = group[0].value
         label = f"this {self._verb} {kind_of(value)}"
-        hint = _EXAMPLES.get(group[0].type, "").format(field=path[-1]) or None
+        hint = _example(group[0].type, path[-1], value)
         if value is None and self._verb == "is":
             label, hint = "nothing is written here", "write a value, or remove the line"
         return Diagnostic(
@@ -188,6 +185,26 @@ class _Translation:
         return Diagnostic(id, f"`{_name(path)}` must be {expected}", (Label(At(path), shown),), hint=hint)
 
 
+def _example(type: str, field: str | int, value: object) -> str | None:
+    """How the value would be written that was probably meant."""
+    is_scalar = isinstance(value, (str, int, float))
+    digits = re.match(r"\d+", value) if isinstance(value, str) else None
+    match type:
+        case "int_type" | "int_from_float":
+            return f"write digits: `{field}: {digits[0] if digits else 2}`"
+        case "float_type":
+            return f"write digits: `{field}: {digits[0] if digits else '2.10'}`"
+        case "bool_type":
+            return f"write `{field}: true` or `{field}: false`"
+        case "duration_type":
+            return f'write a number and a unit: `{field}: "20m"`'
+        case "string_type" if isinstance(value, (bool, int, float)):
+            return f'put it into quotes: `{field}: "{as_text(value)}"`'
+        case "list_type" if is_scalar and not isinstance(field, int):
+            return f"put it into brackets: `{field}: [{_shown(value).strip('`')}]`"
+    return None
+
+
 def _expectation(problem: _Problem) -> tuple[str, str]:
     context = problem.context
     match problem.type:
@@ -199,8 +216,10 @@ def _expectation(problem: _Problem) -> tuple[str, str]:
             return "out-of-range", f"at most {context['le']:g}"
         case "finite_number":
             return "out-of-range", "a finite number"
-        case "string_too_short" | "too_short":
-            return "out-of-range", "more than nothing"
+        case "string_too_short":
+            return "out-of-range", "a text that is not empty"
+        case "too_short":
+            return "out-of-range", "a list with at least one entry"
         case "literal_error" | "enum":
             return "not-one-of", str(context["expected"]).replace("'", "`")
         case "string_pattern_mismatch":

@@ -4,17 +4,17 @@ Found out when somebody first asks, since a count may come from anywhere in the 
 what a reference means, and by `resources`, to expand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuplan.core.address import Address
 from gpuplan.core.desired import SECTIONS, Kind
 from gpuplan.core.diagnostics import At, Path, Sink
 from gpuplan.core.errors import SpecError
-from gpuplan.core.values import JsonValue, Value
+from gpuplan.core.values import Deferred, JsonValue, Ref, Value
 from gpuplan.spec.attributes import attribute_names, canonical
 from gpuplan.spec.expressions import Evaluation, Names, Silenced, fail
-from gpuplan.spec.nearest import did_you_mean
+from gpuplan.spec.nearest import did_you_mean, nearest
 from gpuplan.spec.pending import Plain, walk
 from gpuplan.spec.provider_blocks import Providers
 from gpuplan.spec.scalars import Template
@@ -112,7 +112,7 @@ class Shapes:
         names: Names,
         providers: Providers,
         sink: Sink,
-        broken: frozenset[tuple[str, str]],
+        broken: Iterable[tuple[str, str]],
     ) -> None:
         self._document = document
         self._names = names
@@ -157,7 +157,9 @@ class Shapes:
             fail("unknown-reference", f"there is no `{address.kind}`", at, hint=did_you_mean(address.kind, SECTIONS))
         section = self.raw_section(address.kind)
         if address.name not in section:
-            fail("unknown-reference", f"there is no `{address.resource}`", at, hint=did_you_mean(address.name, section))
+            meant = nearest(address.name, section)
+            hint = None if meant is None else f"did you mean `{address.kind}.{meant}`?"
+            fail("unknown-reference", f"there is no `{address.resource}`", at, hint=hint)
         steps: list[Plain] = [] if address.key is None else [address.key]
         if address.node is not None:
             steps += ["nodes", address.node]
@@ -176,9 +178,8 @@ class Shapes:
         if not keyed:
             return Shape(raw, address, [self._block(raw, address, {}, path)], keyed=False)
         if "count" in raw and "for_each" in raw:
-            fail(
-                "conflicting-fields", f"`{address}` has both `count` and `for_each`", At((*path, "for_each"), key=True)
-            )
+            at = At((*path, "for_each"), key=True)
+            fail("conflicting-fields", f"`{address}` has both `count` and `for_each`", at, label="instead of `count`")
         bounds = self._counted(raw, path) if "count" in raw else self._each(raw, path)
         blocks = [self._block(raw, address._replace(key=key), bound, path) for key, bound in bounds.items()]
         return Shape(raw, address, blocks, keyed=True)
@@ -193,7 +194,7 @@ class Shapes:
         if isinstance(items, Mapping):
             return {key: {"each": {"key": key, "value": value}} for key, value in items.items()}
         if not isinstance(items, Sequence) or isinstance(items, str):
-            late = "not-known-yet" if kind_of(items) not in ("text", "nothing") else "wrong-type"
+            late = "not-known-yet" if isinstance(items, (Deferred, Ref)) else "wrong-type"
             fail(late, "`for_each` must be a map or a list of texts", at, label=f"this gives {kind_of(items)}")
         bounds: dict[str | int, Mapping[str, Value]] = {}
         for index, item in enumerate(items):
@@ -213,7 +214,7 @@ class Shapes:
             provider = raw.get("provider")
             if provider is None:
                 return Block(address, bound, ())
-            return Block(address, bound, (self._provider(evaluation, provider, (*path, "provider")),))
+            return Block(address, bound, (self.provider(evaluation, provider, (*path, "provider")),))
         providers = self._cluster_providers(evaluation, raw, address, path)
         nodes = self._number(evaluation, raw.get("nodes", 1), (*path, "nodes"))
         granularities = {
@@ -243,7 +244,7 @@ class Shapes:
                 hint="remove one of the two",
             )
         if provider is not None:
-            return (self._provider(evaluation, provider, (*path, "provider")),)
+            return (self.provider(evaluation, provider, (*path, "provider")),)
         if not isinstance(placement, dict):
             known = ", ".join(self._providers.blocks)
             fail(
@@ -259,11 +260,12 @@ class Shapes:
         for index, place in enumerate(places):
             assert isinstance(place, dict)
             found.append(
-                self._provider(evaluation, place["provider"], (*path, "placement", "any_of", index, "provider"))
+                self.provider(evaluation, place["provider"], (*path, "placement", "any_of", index, "provider"))
             )
         return tuple(found)
 
-    def _provider(self, evaluation: Evaluation, raw: JsonValue, path: Path) -> str:
+    def provider(self, evaluation: Evaluation, raw: JsonValue, path: Path) -> str:
+        """The name of a declared provider block. Raises SpecError."""
         name = evaluation.value(raw, path)
         if not isinstance(name, str):
             fail("wrong-type", "`provider` must be text", At(path), label=f"this gives {kind_of(name)}")
@@ -279,7 +281,7 @@ class Shapes:
             return raw
         number = evaluation.value(raw, path)
         if not isinstance(number, int) or isinstance(number, bool):
-            id = "wrong-type" if isinstance(number, (str, float, bool, type(None))) else "not-known-yet"
+            id = "not-known-yet" if isinstance(number, (Deferred, Ref)) else "wrong-type"
             fail(id, f"`{path[-1]}` must be a whole number", At(path), label=f"this gives {kind_of(number)}")
         if not 0 <= number <= MOST_INSTANCES:
             fail("out-of-range", f"`{path[-1]}` must be between 0 and {MOST_INSTANCES}", At(path), label=f"{number}")

@@ -106,6 +106,7 @@ class _Builder:
                     return typed(text)
             elif tag != TEXT:
                 self._tagged(node)
+                return text if tag.endswith(":str") else typed(text)
             return Template(text) if "${" in text else text
         if node.tag:
             self._tagged(node)
@@ -180,7 +181,12 @@ def _wrong_bytes(file: SourceFile) -> Diagnostic | None:
         return Diagnostic("file-too-large", f"a spec file is larger than {LARGEST_FILE // 1_000_000} MB", (label,))
     if content.startswith(_BYTE_ORDER_MARKS):
         label = Label(start, "a byte order mark")
-        return Diagnostic("byte-order-mark", "a spec is UTF-8 without a byte order mark", (label,), hint="save it so")
+        return Diagnostic(
+            "byte-order-mark",
+            "a spec is UTF-8 without a byte order mark",
+            (label,),
+            hint="save it as UTF-8 without one",
+        )
     if b"\0" in content:
         return Diagnostic("binary-file", "this is not a text file", (Label(start, "it has zero bytes"),))
     try:

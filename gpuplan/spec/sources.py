@@ -81,7 +81,8 @@ class Sources:
     def _text(self, name: str) -> list[str]:
         if name not in self._lines:
             file = self._files.get(name)
-            self._lines[name] = split_lines(file.content.decode(errors="replace")) if file else []
+            is_text = file is not None and b"\0" not in file.content
+            self._lines[name] = split_lines(file.content.decode(errors="replace")) if file and is_text else []
         return self._lines[name]
 
     def _root(self, name: str) -> Node | None:

@@ -40,9 +40,10 @@ _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
 
 
 class _Rejected(Exception):
-    def __init__(self, id: str, expected: str) -> None:
+    def __init__(self, id: str, expected: str, hint: str | None = None) -> None:
         super().__init__(expected)
         self.id = id
+        self.hint = hint
 
 
 def read_variables(declared: Mapping[str, Variable], given: Mapping[str, Given], sink: Sink) -> dict[str, Value]:
@@ -120,11 +121,11 @@ def _default(name: str, variable: Variable, sink: Sink) -> JsonValue:
         return None
     try:
         if _has_template(default):
-            raise _Rejected("wrong-value", "a plain value by default: use `locals` to compute one")
+            raise _Rejected("wrong-type", "a plain value", "use `locals` to compute one")
         _check(variable, default)
     except _Rejected as exc:
         label = "sensitive" if variable.sensitive else f"this is {kind_of(default)}"
-        sink.add(Diagnostic(exc.id, f"variable `{name}` must be {exc}", (Label(at, label),)))
+        sink.add(Diagnostic(exc.id, f"variable `{name}` must be {exc}", (Label(at, label),), hint=exc.hint))
         raise _Missing from exc
     return default
 

@@ -71,6 +71,9 @@ class Session:
         held = await acquire(backend, request, patience_seconds=patience_seconds, clock=clock)
         try:
             base = await _settled(backend, held, clock, create_project)
+            if not base.project:
+                # Born by a command that reads no spec, such as `workspace new`.
+                base = replace(base, project=create_project)
         except BaseException:
             # Also when interrupted: a lock that nobody uses would only be in the way.
             await backend.unlock(held)

@@ -73,7 +73,7 @@ class Bench:
         address = Address(SECTION[kind], "conformance", number, 0 if SECTION[kind] == "clusters" else None)
         token = self.clock.token()
         mark = Mark(token, "conformance", "default", "lineage", address)
-        return Want(address, kind, {**self.asks[kind], **more}, f"conformance-{token[:12]}"), mark
+        return Want(address, kind, {**self.asks[kind], **more}, f"conformance-{token[-12:]}"), mark
 
     async def send(self, want: Want, mark: Mark) -> Made:
         made = Made(want, mark, await self.provider.create(want, mark, self.links))

@@ -12,9 +12,8 @@ import functools
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -31,128 +30,14 @@ from gpuplan.core.errors import (
     Unavailable,
 )
 from gpuplan.core.observed import GONE, Observed, Status
-from gpuplan.core.offers import OfferQuery
-from gpuplan.core.ports import CanStop, CanUpdate, HasSsh, OpenContext, Provider, ProviderType
+from gpuplan.core.ports import HasSsh, OpenContext, ProviderType
 from gpuplan.core.secret import Redactor
 from gpuplan.core.values import Attrs, JsonValue
-from gpuplan.net.http_provider import HttpOpener
 from gpuplan.testing.bench import Bench, Made
 from gpuplan.testing.conformance import ExposedConformance, FiniteConformance
 from gpuplan.testing.emulated import Emulated, emulated
+from gpuplan.testing.http_bench import FAULTS, READS, FaultCase, HttpBench, outcome_of
 from gpuplan.testing.hurried import HurriedClock
-
-T = TypeVar("T", bound="HttpProviderConformance")
-
-READS = ("health", "offers", "list", "get")
-EFFECTS = ("update", "stop", "start", "delete")
-HANG_SECONDS = 0.3
-"""Real time: how long a check waits for an answer that never comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaultCase:
-    """One way a call can go wrong; `refuses`: the provider says itself that it did nothing."""
-
-    kind: str
-    status: int = 500
-    refuses: bool = False
-    harmless: bool = False
-
-    @property
-    def is_before(self) -> bool:
-        """Whether nothing happens; an adapter's table may know that."""
-        return self.kind == "status"
-
-    def __str__(self) -> str:
-        return f"{self.kind}-{self.status}" if self.kind.startswith("status") else self.kind
-
-    def fields(self, provider: str, times: int | None) -> dict[str, JsonValue]:
-        fields: dict[str, JsonValue] = {"provider": provider, "status": self.status, "times": times}
-        if times is None:
-            fields |= {"probability": 1.0}
-        if self.status == 429:
-            fields["retry_after"] = 2
-        if self.kind == "latency":
-            fields["delay_s"] = 5
-        return fields
-
-
-FAULTS = (
-    *(FaultCase("status", status) for status in (500, 502, 503, 504)),
-    *(FaultCase("status_after", status) for status in (500, 502, 503, 504)),
-    FaultCase("status", 429, refuses=True),
-    FaultCase("drop"),
-    FaultCase("drop_after"),
-    FaultCase("hang"),
-    FaultCase("garbage"),
-    FaultCase("truncate"),
-    FaultCase("latency", harmless=True),
-)
-
-
-@dataclass(slots=True)
-class HttpBench(Bench):
-    """An account at an emulator."""
-
-    emulator: Emulated = field(kw_only=True)
-    type: ProviderType = field(kw_only=True)
-    opened: list[Provider] = field(default_factory=list, kw_only=True)
-
-    def open(self, options: Mapping[str, JsonValue], *, emulator: str | None = None) -> Provider:
-        """Another account of the same type; without `emulator` as if it were the real one, in an empty environment."""
-        block = ProviderBlock(self.type.name, self.type.name, options, ())
-        context = OpenContext(block, self.clock, {"HOME": "/nonexistent"}, Redactor(), emulator)
-        self.opened.append(self.type.open(self.type.options.model_validate(options), context))
-        return self.opened[-1]
-
-    def open_with_key(self, key: str, public_path: str) -> Provider:
-        """An account whose credentials all are `key`."""
-        opener = self.type.open
-        assert isinstance(opener, HttpOpener)
-        wanted = opener.profile(self.type.options.model_validate({})).credentials
-        endpoint = f"{self.emulator.url}/{self.type.name}{public_path}"
-        return self.open({"endpoint": endpoint, **{name: key for name, one in wanted.items() if one.required}})
-
-    def patient_for(self, fault: FaultCase) -> Provider:
-        """This account, not waiting long where no answer will come."""
-        return (
-            self.open({"timeout": HANG_SECONDS}, emulator=self.emulator.url) if fault.kind == "hang" else self.provider
-        )
-
-    async def do(self, verb: str, made: Made, provider: Provider | None = None) -> object:
-        """Call one verb of the contract on a node."""
-        provider, kind, id = provider or self.provider, made.kind, made.remote_id
-        match verb:
-            case "health":
-                return await provider.health()
-            case "offers":
-                return await provider.offers(OfferQuery())
-            case "list":
-                return await provider.list(kind, frozenset({id}))
-            case "get":
-                return await provider.get(kind, id)
-            case "delete":
-                await provider.delete(kind, id, self.links)
-                return None
-            case "update" if isinstance(provider, CanUpdate):
-                want, _ = self.ask(kind, **self.changes[kind])
-                return await provider.update(replace(want, update=frozenset(self.changes[kind])), id, self.links)
-            case "stop" if isinstance(provider, CanStop):
-                return await provider.stop(kind, id)
-            case "start" if isinstance(provider, CanStop):
-                return await provider.start(kind, id)
-        raise AssertionError(f"no verb `{verb}`")
-
-    @property
-    def effects(self) -> list[str]:
-        """The verbs that change a node and that this provider has; delete is the last."""
-        can_stop = isinstance(self.provider, CanStop)
-        return [
-            v for v in EFFECTS if v == "delete" or (can_stop if v != "update" else bool(self.changes.get(Kind.NODE)))
-        ]
-
-    def living(self, token: str) -> list[dict[str, Any]]:
-        return self.emulator.living(token=token)
 
 
 def emulated_check(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -259,7 +144,7 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
             want, mark = bench.ask(Kind.NODE)
             aimed = {**fault.fields(bench.type.name, times), "method": self.create_method}
             bench.emulator.fault(fault.kind, **aimed)
-            outcome = await _outcome(bench.patient_for(fault).create(want, mark, bench.links))
+            outcome = await outcome_of(bench.patient_for(fault).create(want, mark, bench.links))
             bench.emulator.clear_faults()
             living = bench.living(mark.token)
 
@@ -292,7 +177,7 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
         for verb in bench.effects:
             made = await bench.make(Kind.NODE)
             bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, 1))
-            outcome = await _outcome(bench.do(verb, made, bench.patient_for(fault)))
+            outcome = await outcome_of(bench.do(verb, made, bench.patient_for(fault)))
             bench.emulator.clear_faults()
 
             if isinstance(outcome, ProviderError):
@@ -402,18 +287,13 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
         self, bench: HttpBench, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.DEBUG, logger="gpuplan.net"):
-            bench.run(self._a_whole_life(bench))
+            bench.run(bench.live_through())
 
         lines = [record.getMessage() for record in caplog.records if record.name == "gpuplan.net"]
         assert lines
         for made in bench.made.values():
             assert not any(made.mark.token in line for line in lines)
         assert not any("gpuplan-emulator" in line for line in lines)
-
-    async def _a_whole_life(self, bench: HttpBench) -> None:
-        made = await bench.make(Kind.NODE)
-        for verb in (*READS, *bench.effects):
-            await bench.do(verb, made)
 
     @emulated_check
     async def test_rule_46_ssh_reaches_a_node_with_its_declared_key(self, bench: HttpBench) -> None:
@@ -448,11 +328,3 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
 def _emulator(bench: Bench) -> Emulated:
     assert isinstance(bench, HttpBench)
     return bench.emulator
-
-
-async def _outcome(work: Coroutine[Any, Any, object]) -> object:
-    """What it returned, or the provider's error."""
-    try:
-        return await work
-    except ProviderError as error:
-        return error

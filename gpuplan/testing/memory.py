@@ -201,13 +201,13 @@ class MemoryProvider:
         return self._observe(thing, now)
 
     def _find(self, kind: Kind, remote_id: str) -> MemoryObject | None:
-        thing = self.world.objects.get(remote_id)
+        thing = self.world.find(remote_id)
         if thing is None or (thing.provider, thing.kind) != (self.name, kind):
             return None
         return None if thing.status(self.world.clock.monotonic()) is Status.TERMINATED else thing
 
     def _existing(self, call: Call) -> MemoryObject:
-        thing = self.world.objects.get(call.remote_id)
+        thing = self.world.find(call.remote_id)
         if thing is None or thing.gone_at is not None:
             raise failed(NotFound, call)
         return thing

@@ -119,6 +119,8 @@ class MemoryWorld:
     _shelves: dict[tuple[str, Kind], dict[str, MemoryObject]] = field(default_factory=lambda: defaultdict(dict))
     _users: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _tokens: dict[str, MemoryObject] = field(default_factory=dict)
+    _former: dict[str, str] = field(default_factory=dict)
+    """Ids that objects had before, and the ones they have now."""
 
     def living(self) -> Iterator[MemoryObject]:
         """What exists and is not being deleted."""
@@ -164,10 +166,16 @@ class MemoryWorld:
         """It is known by another id from now on."""
         shelf = self._shelves[thing.provider, thing.kind]
         del self.objects[thing.remote_id], shelf[thing.remote_id]
+        self._former |= {former: remote_id for former, now in self._former.items() if now == thing.remote_id}
+        self._former[thing.remote_id] = remote_id
         thing.supersedes, thing.remote_id = thing.remote_id, remote_id
         self.objects[remote_id] = shelf[remote_id] = thing
         for used in used_ids(thing.attrs):
             self._users[used].add(remote_id)
+
+    def find(self, remote_id: str) -> MemoryObject | None:
+        """By the id it has, or by one that it had."""
+        return self.objects.get(self._former.get(remote_id, remote_id))
 
     def by_token(self, token: str) -> MemoryObject | None:
         return self._tokens.get(token)

@@ -14,12 +14,13 @@ from gpuplan.core.ports import Clock, Emit, Provider
 from gpuplan.core.state import State
 from gpuplan.engine.executor import execute
 from gpuplan.engine.outcome import Limits, RunOutcome, Stop
+from gpuplan.plan.checks import check_limits
 from gpuplan.plan.document import check_fresh
 from gpuplan.state.session import Session
 from gpuplan.workflow.accounts import open_providers, used_providers
 from gpuplan.workflow.ledger import hold_state, open_state
 from gpuplan.workflow.planning import Planned, make, settle
-from gpuplan.workflow.project import Project, load_spec
+from gpuplan.workflow.project import Project, load_spec, positions
 from gpuplan.workflow.saved import read_saved
 
 Approve = Callable[[Planned], Awaitable[bool]]
@@ -50,7 +51,7 @@ class Applied:
 
 async def apply_project(project: Project, options: PlanOptions, run: Run) -> Applied:
     """Plan, ask, and do it."""
-    configuration = load_spec(project)
+    configuration, options = load_spec(project), replace(options, workspace=project.workspace)
 
     async def plan(session: Session, providers: Mapping[str, Provider]) -> Plan:
         return await make(configuration, session.state, providers, options, clock=run.clock, emit=run.emit)
@@ -58,9 +59,14 @@ async def apply_project(project: Project, options: PlanOptions, run: Run) -> App
     return await _carry_out(project, configuration, run, plan)
 
 
-async def apply_saved(project: Project, text: str, run: Run) -> Applied:
-    """Do what a saved plan says. Raises PlanStale when the state or the spec has moved on since."""
+async def apply_saved(project: Project, text: str, limits: PlanOptions, run: Run) -> Applied:
+    """Do what a saved plan says. Of `limits`, only what forbids too much counts.
+
+    Raises PlanStale when the state or the spec has moved on since, PlanError when it goes beyond the limits.
+    """
     project, configuration, saved = read_saved(project, text)
+    with positions(configuration):
+        check_limits(saved, configuration, limits)
 
     async def plan(session: Session, providers: Mapping[str, Provider]) -> Plan:
         check_fresh(saved, session.state)
@@ -89,7 +95,7 @@ def _only_adopting(plan: Plan, address: Address) -> Plan:
     """What is needed beside it, or differs from the spec, is for the next apply."""
     operations = (o for o in plan.operations if o.action is Action.ADOPT and o.address == address)
     changes = {address: plan.changes[address]} if address in plan.changes else {}
-    return replace(plan, operations=tuple(replace(o, needs=()) for o in operations), changes=changes)
+    return replace(plan, operations=tuple(replace(o, needs=()) for o in operations), changes=changes, partial=False)
 
 
 async def _carry_out(

@@ -5,12 +5,13 @@ Called by `plan` and `drift`, and by `applying` under its lock.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Configuration
 from gpuplan.core.encoding import decode_value
+from gpuplan.core.errors import ProviderError
 from gpuplan.core.observed import Survey
 from gpuplan.core.offers import Offer, OfferQuery
 from gpuplan.core.plan import Drift, Mode, Plan, PlanOptions
@@ -19,6 +20,8 @@ from gpuplan.core.state import State
 from gpuplan.core.values import JsonValue, Value, has_unknown
 from gpuplan.engine.recover import recover
 from gpuplan.engine.refresh import refresh
+from gpuplan.engine.together import together
+from gpuplan.plan.checks import check_settled
 from gpuplan.plan.compare import same
 from gpuplan.plan.drift import find_drift
 from gpuplan.plan.planner import make_plan
@@ -85,7 +88,7 @@ async def plan_project(
     project: Project, options: PlanOptions, *, clock: Clock, emit: Emit, patience_seconds: float = 0.0
 ) -> Planned:
     """What apply would do. Takes the lock only to settle what an earlier run left open."""
-    configuration = load_spec(project)
+    configuration, options = load_spec(project), replace(options, workspace=project.workspace)
     backend = open_state(project, clock)
     try:
         state = await settled_state(
@@ -138,22 +141,25 @@ async def make(
     emit: Emit,
 ) -> Plan:
     """Look at every account at once, then plan. Raises PlanError with every finding."""
-    if options.refreshed:
-        survey, offers = await asyncio.gather(
-            refresh(configuration, state, providers, clock=clock, emit=emit, workspace=options.workspace),
-            _offers(configuration, providers, options),
-        )
-    else:
-        survey, offers = Survey({}), await _offers(configuration, providers, options)
-    return make_plan(
+    asking = asyncio.create_task(_offers(configuration, providers, options))
+    try:
+        survey = Survey({})
+        if options.refreshed:
+            survey = await refresh(configuration, state, providers, clock=clock, emit=emit, workspace=options.workspace)
+        offers = await asking
+    finally:
+        asking.cancel()
+    plan = make_plan(
         configuration,
         state,
         survey,
         capabilities=capabilities_of(providers),
-        offers=offers,
+        offers=_told(offers, survey),
         options=options,
         now=clock.now(),
     )
+    check_settled(plan, state)
+    return plan
 
 
 async def find_project_drift(project: Project, *, clock: Clock, emit: Emit) -> Surveyed:
@@ -187,11 +193,29 @@ def capabilities_of(providers: Mapping[str, Provider]) -> Mapping[str, Capabilit
 
 async def _offers(
     configuration: Configuration, providers: Mapping[str, Provider], options: PlanOptions
-) -> Mapping[str, Sequence[Offer]]:
-    """What can be rented, from every account where something may have to be created."""
+) -> Mapping[str, Sequence[Offer] | ProviderError]:
+    """What can be rented, from every account where something may have to be created; or why it could not be told."""
     if options.mode is not Mode.NORMAL:
         return {}
     wanted = used_providers(configuration, None)
     asked = [name for name, provider in providers.items() if name in wanted and provider.capabilities.offers]
-    answers = await asyncio.gather(*(providers[name].offers(OfferQuery()) for name in asked))
-    return dict(zip(asked, answers, strict=True))
+    return dict(zip(asked, await together(_asked(providers[name]) for name in asked), strict=True))
+
+
+async def _asked(provider: Provider) -> Sequence[Offer] | ProviderError:
+    try:
+        return await provider.offers(OfferQuery())
+    except ProviderError as exc:
+        return exc
+
+
+def _told(offers: Mapping[str, Sequence[Offer] | ProviderError], survey: Survey) -> Mapping[str, Sequence[Offer]]:
+    """The offers. Raises ProviderError for an account that tells none, unless the planner says it better: what cannot
+    be reached at all is its finding."""
+    told: dict[str, Sequence[Offer]] = {}
+    for name, answer in offers.items():
+        if not isinstance(answer, ProviderError):
+            told[name] = answer
+        elif name not in survey.unreachable:
+            raise answer
+    return told

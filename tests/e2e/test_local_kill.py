@@ -1,10 +1,10 @@
 """`kill -9` of a real `gpuplan apply`, at any instant: the next apply finds every node, and none twice."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,13 +54,19 @@ class Team:
         assert 0 == running.returncode, output
         return output
 
-    def apply_and_die_after(self, seconds: float) -> None:
+    def apply_and_die(self, *, nodes: int, seconds: float) -> None:
+        """Kill an apply `seconds` after it has begun its node number `nodes`."""
         running = self.begin("apply", "--auto-approve")
-        try:
-            running.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            running.send_signal(signal.SIGKILL)
-            running.communicate()
+        while running.poll() is None and self.begun < nodes:
+            pass
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=seconds)
+        running.kill()
+        running.communicate()
+
+    @property
+    def begun(self) -> int:
+        return len(list(self.nodes.iterdir())) if self.nodes.is_dir() else 0
 
     @property
     def alive(self) -> dict[str, str]:
@@ -82,30 +88,19 @@ def team(tmp_path: Path) -> Iterator[Team]:
 def test_no_kill_loses_or_doubles_a_node(team: Team) -> None:
     seed = os.environ.get("GPUPLAN_TEST_SEED") or str(random.randrange(2**32))
     chance = random.Random(seed)
-    first, last = instants_of_a_whole_apply(team)
     met = []
     for round in range(ROUNDS):
-        team.gpuplan("destroy", "--auto-approve")
-        assert {} == team.alive
-        team.apply_and_die_after(chance.uniform(0.8 * first, last))
-        met.append(len(team.alive))
+        if chance.random() < 0.2:
+            team.apply_and_die(nodes=0, seconds=chance.uniform(0, 1))
+        else:
+            team.apply_and_die(nodes=chance.randint(1, NODES), seconds=chance.uniform(0, 0.05))
+        met.append(team.begun)
         output = team.gpuplan("apply", "--auto-approve")
         recorded = json.loads(team.gpuplan("state", "list", "--json"))
 
         assert NODES == len(set(team.alive.values())) == len(team.alive), f"seed {seed}, round {round}: {output}"
         assert sorted(team.alive.values()) == sorted(str(item["address"]) for item in recorded)
-    team.gpuplan("destroy", "--auto-approve")
+        team.gpuplan("destroy", "--auto-approve")
+        assert {} == team.alive
 
     assert any(0 < count < NODES for count in met), f"no kill met an apply at work: {met}"
-
-
-def instants_of_a_whole_apply(team: Team) -> tuple[float, float]:
-    """After how many seconds its first node is there, and after how many it ends."""
-    clock = SystemClock()
-    began, first = clock.monotonic(), 0.0
-    running = team.begin("apply", "--auto-approve")
-    while running.poll() is None:
-        if not first and team.nodes.is_dir() and any(team.nodes.iterdir()):
-            first = clock.monotonic() - began
-    running.communicate()
-    return first, clock.monotonic() - began

@@ -185,7 +185,9 @@ def test_a_reader_that_goes_away_does_not_end_an_apply(person: Person) -> None:
     command = [sys.executable, "-m", "gpuplan", "apply", "--auto-approve"]
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(command, cwd=person.home, env=person.environ, stdout=writer, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, cwd=person.home, env=person.environ, stdout=writer, stderr=subprocess.PIPE, text=True
+    )
     os.close(writer)
 
     assert (0, "") == (done.returncode, done.stderr)

@@ -12,10 +12,9 @@ _NOT_SHOWN = {"fields.py"}
 """Modules whose ids are pydantic's: `spec/schema.py` translates them."""
 
 
-def _ids(path: Path) -> Iterator[str]:
-    """The ids a module can give: arguments of `Diagnostic`, of functions with a parameter of that name, and classes'."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    positions = {"Diagnostic": 0}
+def _positions(tree: ast.Module) -> dict[str, int]:
+    """The functions and classes of a module that take an id, and as which of their arguments."""
+    positions: dict[str, int] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             positions |= _position(node.name, node)
@@ -23,17 +22,24 @@ def _ids(path: Path) -> Iterator[str]:
             for part in node.body:
                 if isinstance(part, ast.FunctionDef) and part.name == "__init__":
                     positions |= _position(node.name, part)
+    return positions
+
+
+def _ids(tree: ast.Module, public: dict[str, int]) -> Iterator[str]:
+    """The ids a module can give: to `Diagnostic`, to functions with such a parameter, and by a name of that kind."""
+    positions = {"Diagnostic": 0, **public, **_positions(tree)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in _PARAMETERS for t in node.targets):
+            yield from _texts(node.value)
+        elif isinstance(node, ast.Call):
             yield from _given(node, positions)
-        elif isinstance(node, ast.ClassDef) and path.name in ("errors.py", "parser.py"):
-            yield from (_text(part.value) for part in node.body if _sets_id(part))
 
 
 def _position(name: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, int]:
     """Where in its arguments a function takes an id."""
     names = [argument.arg for argument in function.args.args if argument.arg not in ("self", "cls")]
-    return {name: names.index(parameter) for parameter in _PARAMETERS if parameter in names}
+    found = next((parameter for parameter in _PARAMETERS if parameter in names), None)
+    return {} if found is None else {name: names.index(found)}
 
 
 def _given(call: ast.Call, positions: dict[str, int]) -> Iterator[str]:
@@ -58,17 +64,20 @@ def _text(node: ast.AST | None) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-def _sets_id(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "id" for t in node.targets)
-
-
 def ids_in_source() -> dict[str, str]:
     """Every id, with a module that gives it."""
-    return {
-        found: str(path.relative_to(ROOT))
+    modules = {
+        path: ast.parse(path.read_text(encoding="utf-8"))
         for path in sorted((ROOT / "gpuplan").rglob("*.py"))
         if path.name not in _NOT_SHOWN
-        for found in _ids(path)
+    }
+    public: dict[str, int] = {}
+    for tree in modules.values():
+        public |= {name: position for name, position in _positions(tree).items() if not name.startswith("_")}
+    return {
+        found: str(path.relative_to(ROOT))
+        for path, tree in modules.items()
+        for found in _ids(tree, public)
         if _ID.fullmatch(found)
     }
 

@@ -8,7 +8,8 @@ from gpuplan.cli.parser import Parser, duration, usage_error
 if TYPE_CHECKING:
     from gpuplan.cli.call import Call
 
-_PLANNING = ("target", "exclude", "replace", "refresh_only", "destroy", "max_hourly", "max_destroy", "no_destroy")
+_PLANNING = ("target", "exclude", "replace", "refresh_only", "destroy")
+"""Flags that a plan was made with, once it is made."""
 
 
 def arguments(parser: Parser) -> None:
@@ -25,19 +26,19 @@ def run(call: "Call") -> int:
     from gpuplan.cli.commands.carry_out import carry_out
     from gpuplan.workflow.applying import apply_project, apply_saved
 
-    mode = mode_of(call.args)
+    options = plan_options(call.args, mode_of(call.args))
     if call.args.plan is None:
-        options = plan_options(call.args, call.project.workspace, mode)
-        return carry_out(
-            call, "apply", lambda run: apply_project(call.project, options, run), approved=call.args.auto_approve
-        )
-    given = [name for name in _PLANNING if getattr(call.args, name)]
-    if given:
-        flag = given[0].replace("_", "-")
+        approved = call.args.auto_approve
+        return carry_out(call, "apply", lambda run: apply_project(call.project, options, run), approved=approved)
+    given = next((name for name in _PLANNING if getattr(call.args, name)), None)
+    if given is not None:
+        flag = given.replace("_", "-")
         raise usage_error(f"`--{flag}` belongs to the plan, and this plan is made already", commands=("gpuplan plan",))
     text = saved_plan(call, call.args.plan)
     # It was shown when it was made; whoever names it has approved it.
-    return carry_out(call, "apply", lambda run: apply_saved(call.project, text, run), shown=False, approved=True)
+    return carry_out(
+        call, "apply", lambda run: apply_saved(call.project, text, options, run), shown=False, approved=True
+    )
 
 
 def saved_plan(call: "Call", name: str) -> str:

@@ -132,13 +132,13 @@ class _Course:
         from gpuplan.cli.render.state import shown_outputs
 
         locator = applied.planned.configuration.locator
-        self._call.warn(failures(outcome, applied.planned.configuration), locator)
+        self._call.warn(failures(outcome, applied.planned.configuration), locator, end="")
         if not console.json:
             console.out("\n" + outcome_summary(outcome, applied.planned.plan.mode))
             if outcome.complete and applied.state.outputs:
                 console.out("\n" + render_outputs(shown_outputs(applied.state)), end="")
         if (step := next_step(outcome)) is not None:
-            self._call.warn([step], locator)
+            self._call.warn([step], locator, end="")
         if outcome.interrupted:
             return INTERRUPTED
         return DONE if outcome.complete else FAILED

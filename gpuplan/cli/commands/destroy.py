@@ -22,7 +22,7 @@ def run(call: "Call") -> int:
     from gpuplan.core.plan import Mode
     from gpuplan.workflow.applying import apply_project
 
-    options = plan_options(call.args, call.project.workspace, Mode.DESTROY)
+    options = plan_options(call.args, Mode.DESTROY)
     return carry_out(
         call, "destroy", lambda run: apply_project(call.project, options, run), approved=call.args.auto_approve
     )

@@ -31,14 +31,14 @@ def report(text: str) -> tuple[str, str]:
 
 
 def run(call: "Call") -> int:
-    from gpuplan.cli.render.progress import quiet
+    from gpuplan.cli.render.progress import remarks
     from gpuplan.core.plan import DriftKind
     from gpuplan.workflow.driftignore import expired_warnings
     from gpuplan.workflow.planning import find_project_drift
 
-    surveyed = call.await_(find_project_drift(call.project, clock=call.clock, emit=quiet))
+    surveyed = call.await_(find_project_drift(call.project, clock=call.clock, emit=remarks(call.console)))
     call.warn(expired_warnings(surveyed.expired), surveyed.configuration.locator)
-    found = _report(surveyed)
+    found = _report(surveyed, call.args.chdir)
     form = call.args.format or ("json" if call.console.json else "text")
     call.console.out(_rendered(found, form, color=call.console.out_color), end="")
     for other, name in call.args.report or ():
@@ -48,7 +48,7 @@ def run(call: "Call") -> int:
     return _DRIFTED if surveyed.drift else _MATCHES
 
 
-def _report(surveyed: "Surveyed") -> "DriftReport":
+def _report(surveyed: "Surveyed", folder: str) -> "DriftReport":
     from gpuplan.cli.render.drift import DriftReport
 
     return DriftReport(
@@ -56,6 +56,7 @@ def _report(surveyed: "Surveyed") -> "DriftReport":
         addresses=tuple(sorted(surveyed.state.instances, key=lambda address: address.order)),
         silenced=surveyed.silenced,
         locator=surveyed.configuration.locator,
+        folder=folder,
     )
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gpuplan.cli.call import address
-from gpuplan.cli.commands.planning_flags import lock_flag
+from gpuplan.cli.commands.planning_flags import run_flags
 from gpuplan.cli.parser import Parser
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def arguments(parser: Parser) -> None:
     parser.add_argument("address", metavar="ADDRESS", type=address, help="the instance in the spec")
     parser.add_argument("id", metavar="ID", help="what the provider calls the object")
-    lock_flag(parser)
+    run_flags(parser)
 
 
 def run(call: "Call") -> int:

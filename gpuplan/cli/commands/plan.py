@@ -22,14 +22,16 @@ def arguments(parser: Parser) -> None:
 
 def run(call: "Call") -> int:
     from gpuplan.cli.render.plan import PlanView, render_plan
-    from gpuplan.cli.render.progress import quiet
+    from gpuplan.cli.render.progress import remarks
     from gpuplan.workflow.planning import plan_project
     from gpuplan.workflow.saved import save_plan
 
     mode = mode_of(call.args)
-    options = plan_options(call.args, call.project.workspace, mode)
+    options = plan_options(call.args, mode)
     planned = call.await_(
-        plan_project(call.project, options, clock=call.clock, emit=quiet, patience_seconds=call.args.lock_timeout)
+        plan_project(
+            call.project, options, clock=call.clock, emit=remarks(call.console), patience_seconds=call.args.lock_timeout
+        )
     )
     plan, locator = planned.plan, planned.configuration.locator
     call.warn(plan.warnings, locator)

@@ -53,7 +53,7 @@ def usd(text: str) -> Decimal:
         raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
-def plan_options(args: Namespace, workspace: str, mode: "Mode") -> "PlanOptions":
+def plan_options(args: Namespace, mode: "Mode") -> "PlanOptions":
     """What the flags ask of the plan."""
     from gpuplan.core.plan import PlanOptions
 
@@ -63,7 +63,6 @@ def plan_options(args: Namespace, workspace: str, mode: "Mode") -> "PlanOptions"
         excludes=tuple(args.exclude or ()),
         replace=tuple(args.replace or ()),
         refreshed=args.refresh,
-        workspace=workspace,
         max_destroy=0 if args.no_destroy else args.max_destroy,
         max_hourly=args.max_hourly,
     )

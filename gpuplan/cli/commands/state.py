@@ -119,7 +119,7 @@ def _remove(call: "Call", wanted: "list[Address]") -> int:
 
     removed = _edit(call, lambda state: [entry for each in wanted for entry in remove(state, each)])
     what = "1 instance" if removed == 1 else f"{removed} instances"
-    call.console.note(f"Forgot {what}. What they stand for still runs.")
+    call.console.note(f"Forgot {what}. Nothing was stopped.")
     return 0
 
 

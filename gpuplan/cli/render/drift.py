@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from gpuplan.cli.render.diagnostic import position
 from gpuplan.cli.render.text import BOLD, RED, YELLOW, cell, clean, paint
@@ -19,6 +20,8 @@ class DriftReport:
     addresses: Sequence[Address] = ()
     silenced: int = 0
     locator: Locator | None = None
+    folder: str = "."
+    """Where the spec lies, seen from where the command was started: what reads a report knows only that place."""
 
     @property
     def unreachable(self) -> bool:
@@ -28,6 +31,10 @@ class DriftReport:
         """Where the spec speaks of it: of the first changed attribute, else of the resource."""
         ats = [reason.at for reason in item.reasons if reason.at is not None] + [item.at]
         return next((span for at in ats if at is not None and (span := position(at, self.locator)) is not None), None)
+
+    def path(self, span: Span) -> str:
+        """The file of a span as others find it."""
+        return str(PurePosixPath(self.folder, span.file))
 
 
 def subject(item: Drift) -> str:
@@ -89,7 +96,7 @@ def github_annotations(report: DriftReport) -> str:
     for item in report.drift:
         level = "error" if item.kind is DriftKind.UNREACHABLE else "warning"
         span = report.span(item)
-        where = f"file={_property(span.file)},line={span.line},col={span.column}," if span is not None else ""
+        where = f"file={_property(report.path(span))},line={span.line},col={span.column}," if span is not None else ""
         title = _property(f"{item.kind.value}: {subject(item)}")
         lines.append(f"::{level} {where}title={title}::{_command('; '.join(sentences(item)))}")
     lines.append(headline(report))

@@ -104,6 +104,6 @@ def _result(report: DriftReport, item: Drift) -> JsonValue:
             "startColumn": span.column,
             "endColumn": span.column + max(1, span.length),
         }
-        place = {"artifactLocation": {"uri": quote(span.file)}, "region": region}
+        place = {"artifactLocation": {"uri": quote(report.path(span))}, "region": region}
         result["locations"] = [{"physicalLocation": place}]
     return result

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gpuplan.cli.console import Console
-from gpuplan.cli.render.progress import describe
+from gpuplan.cli.render.progress import describe, doing
 from gpuplan.cli.render.text import clean
 from gpuplan.core.address import Address
 from gpuplan.core.events import (
@@ -54,7 +54,7 @@ class _Board:
             case RunStarted(operations=operations):
                 self._total = operations
             case OperationStarted(operation=operation, action=action, address=address):
-                self._at_work[operation] = (address, action, self._screen.get_time())
+                self._at_work[operation] = (address, doing(action), self._screen.get_time())
             case OperationProgress(operation=operation, text=text) if operation in self._at_work:
                 address, _, begun = self._at_work[operation]
                 self._at_work[operation] = (address, text, begun)
@@ -78,7 +78,10 @@ class _Board:
         if len(self._at_work) > _SHOWN:
             table.add_row(Text(f"and {len(self._at_work) - _SHOWN} more", style="dim"))
         bar = Table.grid(padding=(0, 2))
-        bar.add_row(ProgressBar(self._total, self._ended, width=40), Text(f"{self._ended} of {self._total}"))
+        bar.add_row(
+            ProgressBar(self._total, self._ended, width=40, complete_style="green"),
+            Text(f"{self._ended} of {self._total}"),
+        )
         return Group(table, bar)
 
 

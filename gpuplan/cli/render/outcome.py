@@ -11,7 +11,7 @@ from gpuplan.core.address import Address
 from gpuplan.core.desired import Configuration
 from gpuplan.core.diagnostics import At, Diagnostic, Label
 from gpuplan.core.errors import ProviderError
-from gpuplan.core.plan import Mode
+from gpuplan.core.plan import Action, Mode
 from gpuplan.engine.outcome import Failed, RunOutcome
 
 _DOING = {
@@ -29,7 +29,9 @@ _DOING = {
 
 def outcome_summary(outcome: RunOutcome, mode: Mode) -> str:
     """The line that tools look for; when not everything was done, what was and what was not."""
+    imported = sum(operation.action is Action.ADOPT for operation in outcome.done)
     counts = f"{outcome.added} added, {outcome.changed} changed, {outcome.destroyed} destroyed"
+    counts = f"{imported} imported, {counts}" if imported else counts
     if outcome.complete and not outcome.interrupted:
         if mode is Mode.DESTROY:
             return f"Destroy complete! Resources: {outcome.destroyed} destroyed."
@@ -40,7 +42,7 @@ def outcome_summary(outcome: RunOutcome, mode: Mode) -> str:
             (len(outcome.failed), "failed"),
             (len(outcome.skipped), "skipped"),
             (len(outcome.unstarted), "not started"),
-            (len(outcome.open), "left open"),
+            (_open(outcome), "left open"),
         )
         if number
     ]
@@ -50,13 +52,18 @@ def outcome_summary(outcome: RunOutcome, mode: Mode) -> str:
     return f"{head}. Resources: {counts}{rest}."
 
 
+def _open(outcome: RunOutcome) -> int:
+    """Operations of which nobody knows yet what came of them."""
+    return max(len(outcome.open), len(outcome.left))
+
+
 def next_step(outcome: RunOutcome) -> Diagnostic | None:
     """What to do about an incomplete run; None when there is nothing to do."""
     if outcome.complete:
         return None
     facts = ["everything that was done is recorded"]
-    if outcome.open:
-        facts.append(f"{_operations(len(outcome.open))} may have happened; the next command looks")
+    if _open(outcome):
+        facts.append(f"{_operations(_open(outcome))} may have happened; the next command looks")
     if outcome.skipped:
         facts.append(f"{_operations(len(outcome.skipped))} waited for what failed")
     if outcome.unstarted:

@@ -193,7 +193,7 @@ def _offer(offer: Offer) -> str:
 def _drift_block(drift: tuple[Drift, ...]) -> Iterator[str]:
     if drift:
         lines = "\n".join(_drift_lines(drift))
-        yield f"Note: this has changed outside of gpuplan since the last apply:\n\n{lines}\n"
+        yield f"Note: objects have changed outside of gpuplan:\n\n{lines}\n"
 
 
 def _drift_lines(drift: tuple[Drift, ...]) -> Iterator[str]:

@@ -62,8 +62,19 @@ def _lines(console: Console) -> Callable[[Event], None]:
     return emit
 
 
-def quiet(event: Event) -> None:
-    """For commands whose own output is all there is to see."""
+def remarks(console: Console) -> Emit:
+    """For commands that only look: what a crashed run left behind and, on a terminal, that it is being looked."""
+
+    def emit(event: Event) -> None:
+        match event:
+            case IntentSettled():
+                console.note(describe(event) or "")
+            case RefreshStarted(accounts=accounts, instances=instances) if console.live and instances:
+                console.note(f"Looking at {instances} instances, {accounts} providers...")
+            case _:
+                pass
+
+    return emit
 
 
 def describe(event: Event) -> str | None:
@@ -90,6 +101,11 @@ def describe(event: Event) -> str | None:
             return None
         case _:
             assert_never(event)
+
+
+def doing(action: str) -> str:
+    """`creating`, for an operation at work."""
+    return _words(action)[0].lower()
 
 
 def _words(action: str) -> tuple[str, str]:

@@ -88,6 +88,13 @@ def test_github_annotations_cannot_be_forged_by_names():
     assert 3 == len(lines)
 
 
+def test_reports_for_others_name_files_from_where_the_command_was_started():
+    found = DriftReport((GONE,), locator=Lines(), folder="./infra")
+
+    assert "file=infra/specs/gpu plan.yaml," in github_annotations(found)
+    assert '"uri": "infra/specs/gpu%20plan.yaml"' in sarif(found)
+
+
 def test_markdown_cells_hold_whatever_is_in_them():
     rows = [line for line in drift_markdown(report(GONE, HOSTILE)).splitlines() if line.startswith("|")]
 

@@ -313,3 +313,22 @@ def test_bytes_written_follow_the_changes_and_not_the_size_of_the_state() -> Non
 
     run(fill, store)
     run(change_one, store)
+
+
+def test_a_state_born_without_a_spec_learns_its_project_from_the_first_run_that_has_one() -> None:
+    clock, store = FakeClock(), MemoryStore()
+
+    async def project_after(create_project: str) -> str:
+        session = await Session.open(
+            MemoryBackend(clock, store), clock, request=lock_request(clock, "apply"), create_project=create_project
+        )
+        try:
+            await session.write(noted(0))
+            return (await session.commit()).project
+        finally:
+            await session.close()
+
+    async def scenario() -> list[str]:
+        return [await project_after(name) for name in ("", "llama", "another")]
+
+    assert ["", "llama", "llama"] == clock.run(scenario())

@@ -1,0 +1,135 @@
+"""Official API documents as judges: what an adapter sends and what an emulator answers must both fit them.
+
+`GPUPLAN_API_DOCUMENTS` names the folder they are in.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT4, DRAFT202012
+
+from gpuplan.testing.emulated import Exchange
+
+VARIABLE = "GPUPLAN_API_DOCUMENTS"
+_ROOT = "urn:document"
+_METHODS = ("get", "put", "post", "delete", "patch")
+
+
+class ApiDocument:
+    """One OpenAPI document, 3.0 or 3.1."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        is_old = str(document["openapi"]).startswith("3.0")
+        self._document = _with_null(document) if is_old else document
+        specification = DRAFT4 if is_old else DRAFT202012
+        resource = Resource(contents=self._document, specification=specification)
+        self._registry: Registry[Any] = Registry().with_resource(_ROOT, resource)
+        self._validator = jsonschema.Draft4Validator if is_old else jsonschema.Draft202012Validator
+
+    @classmethod
+    def named(cls, name: str) -> "ApiDocument | None":
+        """The document in the folder the environment names; None without a folder, so that a test can say so."""
+        folder = os.environ.get(VARIABLE)
+        if not folder:
+            return None
+        path = Path(folder) / name
+        return cls(json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text()))
+
+    def judge(self, exchanges: Iterable[Exchange], prefix: str) -> set[str]:
+        """What does not fit, each finding once. `prefix` is what stands before the document's own paths."""
+        findings: set[str] = set()
+        for exchange in exchanges:
+            request = exchange.request
+            if request.path.startswith(prefix):
+                findings |= set(self._judge(exchange, request.path.removeprefix(prefix)))
+        return findings
+
+    def _judge(self, exchange: Exchange, path: str) -> Iterator[str]:
+        method = exchange.request.method.lower()
+        found = self._operation(method, path)
+        if found is None:
+            yield f"{method.upper()} {path}: not in the document"
+            return
+        template, pointer, operation = found
+        name = f"{method.upper()} {template}"
+        known = {self._resolved(parameter)["name"] for parameter in operation.get("parameters", ())}
+        for parameter in exchange.request.query.keys() - known:
+            yield f"{name}: parameter {parameter}: not in the document"
+        yield from (f"{name}: {finding}" for finding in self._judge_request(exchange, operation, pointer))
+        yield from (f"{name}: {finding}" for finding in self._judge_response(exchange, operation, pointer))
+
+    def _judge_request(self, exchange: Exchange, operation: Mapping[str, Any], pointer: str) -> Iterator[str]:
+        if not exchange.request.content:
+            return
+        schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        if schema is None:
+            yield "a body that the document has not"
+            return
+        body = exchange.request.json()
+        for field in body.keys() - self._resolved(schema).get("properties", {}).keys():
+            yield f"sends {field}: not in the document"
+        yield from (f"sends {f}" for f in self._errors(f"{pointer}/requestBody/content/application~1json/schema", body))
+
+    def _judge_response(self, exchange: Exchange, operation: Mapping[str, Any], pointer: str) -> Iterator[str]:
+        status, answers = str(exchange.response.status), operation["responses"]
+        ranges = (status, f"{status[0]}XX", f"{status[0]}xx")
+        key = next((each for each in ranges if each in answers), None)
+        if key is None:
+            yield f"answers {status}: not in the document"
+            return
+        described = self._resolved(answers[key])
+        content = exchange.response.content
+        if content and "application/json" in described.get("content", {}):
+            path = f"{pointer}/responses/{key}/content/application~1json/schema"
+            yield from (f"answers {f}" for f in self._errors(path, json.loads(content)))
+
+    def _operation(self, method: str, path: str) -> tuple[str, str, dict[str, Any]] | None:
+        """The template with the fewest parameters that matches, so that `/a/list` is not taken for `/a/{id}`."""
+        matching = [
+            template
+            for template, item in self._document["paths"].items()
+            if method in item and re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template).rstrip("/") + "/?", path)
+        ]
+        if not matching:
+            return None
+        template = min(matching, key=lambda each: each.count("{"))
+        item = self._document["paths"][template]
+        operation = {**item[method], "parameters": [*item.get("parameters", ()), *item[method].get("parameters", ())]}
+        return template, f"#/paths/{template.replace('~', '~0').replace('/', '~1')}/{method}", operation
+
+    def _errors(self, pointer: str, value: object) -> Iterator[str]:
+        schema = {"$ref": f"{_ROOT}{pointer.replace('{', '%7B').replace('}', '%7D')}"}
+        for error in self._validator(schema, registry=self._registry).iter_errors(value):
+            where = re.sub(r"\[\d+\]", "[]", error.json_path)
+            # Of what is required the message alone names the one that is missing.
+            rule = f"{error.validator} {json.dumps(error.validator_value, default=str)[:80]}"
+            yield f"{where}: {error.message if error.validator == 'required' else rule}"
+
+    def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in schema:
+            target: Any = self._document
+            for step in schema["$ref"].removeprefix("#/").split("/"):
+                target = target[step.replace("~1", "/").replace("~0", "~")]
+            schema = target
+        return schema
+
+
+def _with_null(value: Any) -> Any:
+    """`nullable: true` of OpenAPI 3.0 in the words of JSON Schema."""
+    if isinstance(value, list):
+        return [_with_null(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    converted = {name: _with_null(item) for name, item in value.items()}
+    if converted.get("nullable") is True and isinstance(converted.get("type"), str):
+        converted["type"] = [converted["type"], "null"]
+        if "enum" in converted:
+            converted["enum"] = [*converted["enum"], None]
+    return converted

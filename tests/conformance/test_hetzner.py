@@ -1,0 +1,130 @@
+"""`hetzner` against its emulator: the contract, and the official document."""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from gpuplan.core.desired import Kind
+from gpuplan.core.marks import Mark
+from gpuplan.core.observed import Status
+from gpuplan.core.ports import CanStop, CanUpdate, Want
+from gpuplan.core.values import Value
+from gpuplan.providers.hetzner import PROVIDER
+from gpuplan.testing.bench import Made
+from gpuplan.testing.http_bench import HttpBench
+from gpuplan.testing.http_conformance import HttpProviderConformance
+from tests.conformance.api_documents import VARIABLE, ApiDocument
+
+GONE = "servers have no `datacenter` any more since July 2026, only their `location`"
+DEVIATIONS: Mapping[str, str] = {
+    f"{call}: answers {where}: 'datacenter' is a required property": GONE
+    for call, where in {
+        "POST /servers": "$.server",
+        "GET /servers": "$.servers[]",
+        "GET /servers/{id}": "$.server",
+        "PUT /servers/{id}": "$.server",
+    }.items()
+}
+"""What does not fit the official document of May 2026, and why it is right all the same."""
+
+
+def public_key(seed: str) -> str:
+    """An Ed25519 key of the right form."""
+    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + hashlib.sha256(seed.encode()).digest()
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} {seed}@example.com"
+
+
+class KeyedBench(HttpBench):
+    """A public key can be in a project once: every further ask is for another one."""
+
+    def ask(self, kind: Kind, **more: Value) -> tuple[Want, Mark]:
+        if kind is Kind.SSH_KEY and any(made.kind is kind for made in self.made.values()):
+            more.setdefault("public_key", public_key(str(len(self.made))))
+        return super().ask(kind, **more)
+
+
+class TestHetzner(HttpProviderConformance):
+    provider_type = PROVIDER
+    asks: ClassVar = {
+        Kind.NODE: {
+            "instance_type": "cpx22",
+            "region": "fsn1",
+            "image": "ubuntu-24.04",
+            "labels": {"team": "research"},
+        },
+        Kind.SSH_KEY: {"public_key": public_key("team")},
+        Kind.VOLUME: {"size_gb": 100, "region": "fsn1"},
+        Kind.NETWORK: {"rules": [{"port": 22, "from": "10.0.0.0/8"}, {"port": "8000-8010", "protocol": "udp"}]},
+    }
+    changes: ClassVar = {
+        Kind.NODE: {"labels": {"team": "production", "tier": "gold"}},
+        Kind.VOLUME: {"size_gb": 200},
+        Kind.NETWORK: {"rules": [{"port": 22, "from": "192.168.0.0/16"}]},
+    }
+    shelf: ClassVar = {"gpu": "cpx22", "region": "fsn1"}
+    missing_id = "999999999999"
+    page_knobs: ClassVar = {"most_per_page": 2}
+    quota_knobs: ClassVar = {"server_limit": 1}
+    public_path = "/v1"
+
+    @contextmanager
+    def open_bench(self, folder: Path) -> Iterator[HttpBench]:
+        with super().open_bench(folder) as bench:
+            yield KeyedBench(**{field.name: getattr(bench, field.name) for field in fields(bench)})
+
+    def test_the_official_document_judges_both_sides(
+        self, bench: HttpBench, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What the adapter sends and what the emulator answers, over the whole life of every kind of object."""
+        document = ApiDocument.named("hetzner.json")
+        bench.run(_everything(bench))
+        if document is None:
+            with capsys.disabled():
+                print(f"\nhetzner: {len(bench.emulator.exchanges)} exchanges not judged, {VARIABLE} is not set")
+            return
+
+        assert set(DEVIATIONS) == document.judge(bench.emulator.exchanges, "/hetzner/v1")
+
+
+async def _everything(bench: HttpBench) -> None:
+    """All that the checks of the contract do not come by: private networks, attached volumes, another server type, a
+    creation that fails after it was accepted, and a name that is taken."""
+    await bench.live_through()
+    volume = await bench.make(Kind.VOLUME)
+    network = await bench.make(Kind.NETWORK, rules=[], cidr="10.7.0.0/16", region="fsn1")
+    firewall = await bench.make(Kind.NETWORK)
+    key = await bench.make(Kind.SSH_KEY)
+    node = await bench.make(
+        Kind.NODE,
+        ssh_keys=[key.remote_id],
+        volumes=[{"volume": volume.remote_id, "mount": "/data"}],
+        networks=[network.remote_id, firewall.remote_id],
+        env={"A": "1"},
+    )
+    await bench.provider.create(node.want, node.mark, bench.links)
+    node = await change(bench, node, networks=[])
+    node = await change(bench, node, networks=[network.remote_id])
+    node = await change(bench, node, networks=[network.remote_id, firewall.remote_id])
+    assert isinstance(bench.provider, CanStop)
+    await bench.until(replace(node, seen=await bench.provider.stop(Kind.NODE, node.remote_id)), Status.STOPPED)
+    await change(bench, node, instance_type="cpx32")
+    bench.emulator.knobs("hetzner", {"create_fails_with": "resource_unavailable"})
+    failing = await bench.send(*bench.ask(Kind.NODE))
+    bench.emulator.advance(300)
+    await bench.provider.list(Kind.NODE, frozenset({failing.remote_id}))
+    for made in reversed(list(bench.made.values())):
+        await bench.until_gone(made.kind, made.remote_id)
+
+
+async def change(bench: HttpBench, made: Made, **attrs: Value) -> Made:
+    """Change one thing, and wait until it is done."""
+    assert isinstance(bench.provider, CanUpdate)
+    want = replace(made.want, attrs={**made.want.attrs, **attrs}, update=frozenset(attrs))
+    seen = await bench.provider.update(want, made.remote_id, bench.links)
+    return await bench.until(Made(want, made.mark, seen), Status.RUNNING)

@@ -1,0 +1,99 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gpuplan.core.errors import ProtocolMismatch
+from gpuplan.net.exchange import Answer, Call
+from gpuplan.net.paging import walk
+from gpuplan.net.profile import Cursor, Effect, LinkHeader, Numbered, Offset, Paging
+from gpuplan.testing.clock import FakeClock
+
+
+class Pages:
+    """A listing of numbers, split as the test says; remembers how it was asked."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = list(answers)
+        self.asked: list[dict[str, Any]] = []
+
+    async def send(self, call: Call) -> Answer:
+        self.asked.append({**call.query, **(call.body if isinstance(call.body, dict) else {})})
+        return self._answers.pop(0)
+
+
+def listed(pages: Pages, paging: Paging | None) -> list[object]:
+    call = Call("GET", "/nodes", "/nodes", "list nodes", Effect.NONE)
+
+    async def main() -> list[object]:
+        return [item async for item in walk(pages, call, paging, "items", "acme")]
+
+    return FakeClock().run(main())
+
+
+def answer(*items: int, headers: dict[str, str] | None = None, **more: Any) -> Answer:
+    return Answer(200, headers or {}, {"items": list(items), **more})
+
+
+CASES = [
+    (None, [answer(1, 2)], [{}]),
+    (
+        Cursor("cursor", at="next", size="limit", page_size=2),
+        [answer(1, next="b"), answer(2, next="")],
+        [{"limit": 2}, {"limit": 2, "cursor": "b"}],
+    ),
+    (
+        Cursor("cursor", at="next", more="more"),
+        [answer(1, next="b", more=True), answer(2, next="c", more=False)],
+        [{}, {"cursor": "b"}],
+    ),
+    (
+        Cursor("NextToken", at="next", in_body=True),
+        [answer(1, next="b"), answer(2)],
+        [{}, {"NextToken": "b"}],
+    ),
+    (
+        Numbered(at="next_page", page_size=1),
+        [answer(1, next_page=2), answer(2, next_page=None)],
+        [{"page": 1, "per_page": 1}, {"page": 2, "per_page": 1}],
+    ),
+    (
+        Numbered(page_size=1, size="size"),
+        [answer(1), answer(2), answer()],
+        [{"page": 1, "size": 1}, {"page": 2, "size": 1}, {"page": 3, "size": 1}],
+    ),
+    (
+        Offset(page_size=1, total="count"),
+        [answer(1, count=2), answer(2, count=2)],
+        [{"offset": 0, "limit": 1}, {"offset": 1, "limit": 1}],
+    ),
+    (
+        Offset(page_size=2, send="Offset", size="Limit", in_body=True),
+        [answer(1, 2), answer()],
+        [{"Offset": 0, "Limit": 2}, {"Offset": 2, "Limit": 2}],
+    ),
+    (
+        LinkHeader(size="per_page", page_size=1),
+        [answer(1, headers={"link": '<https://other.test/nodes?p=2>; rel="next", </x>; rel="last"'}), answer(2)],
+        [{"per_page": 1}, {}],
+    ),
+]
+
+
+@pytest.mark.parametrize(("paging", "answers", "asked"), CASES)
+def test_every_page_is_read_once(paging: Paging | None, answers: list[Answer], asked: list[dict[str, Any]]) -> None:
+    pages = Pages(answers)
+
+    assert [1, 2] == listed(pages, paging)
+    assert asked == pages.asked
+
+
+def test_a_listing_that_leads_in_a_circle_is_not_understood() -> None:
+    with pytest.raises(ProtocolMismatch):
+        listed(Pages([answer(1, next="a"), answer(2, next="b"), answer(3, next="a")]), Cursor("cursor", at="next"))
+
+
+@pytest.mark.parametrize("body", [None, {}, {"items": "text"}, {"items": {"a": 1}}])
+def test_an_answer_without_a_list_is_never_an_empty_one(body: Any) -> None:
+    with pytest.raises(ProtocolMismatch):
+        listed(Pages([Answer(200, {}, body)]), None)
