@@ -14,7 +14,7 @@ from gpuplan.core.errors import SpecError
 from gpuplan.core.values import Deferred, JsonValue, Ref, Value, is_static, leaves
 from gpuplan.spec.cel_language import Language
 from gpuplan.spec.nearest import did_you_mean, nearest
-from gpuplan.spec.pending import Computed, Input, Joined, Lookup, Plain, Within, compute, join, walk
+from gpuplan.spec.pending import Computed, Input, Joined, Lookup, Missing, Plain, Within, compute, join, walk
 from gpuplan.spec.scalars import Template
 from gpuplan.spec.templates import Cut, Expression, PathExpression, TemplateError, parse_template
 
@@ -53,7 +53,7 @@ class Names:
         """Declared variables without a usable value: that has been said once, and is not said again at every use."""
         self.used: set[str] = set()
         """`vars.x` and `locals.y` that some expression asked for."""
-        self._raw_locals = raw_locals
+        self.declared_locals = raw_locals
         self._locals: dict[str, tuple[Value, frozenset[Address]]] = {}
         self._open: list[str] = []
         self.directory: Directory | None = None
@@ -61,8 +61,8 @@ class Names:
 
     def local(self, name: str, at: At) -> tuple[Value, frozenset[Address]]:
         """A local and what it refers to. Raises SpecError when it leads back to itself."""
-        if name not in self._raw_locals:
-            fail("unknown-reference", f"there is no local `{name}`", at, hint=did_you_mean(name, self._raw_locals))
+        if name not in self.declared_locals:
+            fail("unknown-reference", f"there is no local `{name}`", at, hint=did_you_mean(name, self.declared_locals))
         self.used.add(f"locals.{name}")
         if name in self._open:
             circle = " → ".join((*self._open[self._open.index(name) :], name))
@@ -71,7 +71,7 @@ class Names:
             self._open.append(name)
             try:
                 evaluation = Evaluation(self, {})
-                value = evaluation.value(self._raw_locals[name], ("locals", name))
+                value = evaluation.value(self.declared_locals[name], ("locals", name))
             finally:
                 self._open.pop()
             self._locals[name] = value, frozenset(evaluation.refs)
@@ -130,26 +130,29 @@ class Evaluation:
         return Deferred(text, _references(values), Joined(tuple(values), at))
 
     def _expression(self, expression: Expression, at: At) -> Value:
-        if expression.path is not None:
+        if expression.path is not None and not (expression.code and self._is_difference(expression.path)):
             return self.value_at(expression.path, at)
         run = self._names.language.compile(expression.code, at)
-        inputs = tuple(Input(cut.name, self._cut(cut, at), cut.asks) for cut in expression.cuts)
+        inputs = tuple(self._cut(cut, at) for cut in expression.cuts)
         if all(is_static(entry.value) for entry in inputs):
             return compute(run, inputs)
         refs = _references(entry.value for entry in inputs)
         return Deferred(expression.text, refs, Computed(expression.code, inputs, run, at))
 
-    def _cut(self, cut: Cut, at: At) -> Value:
-        """What CEL sees of a path: a whole resource as a map, a missing one as null where only its presence counts."""
+    def _cut(self, cut: Cut, at: At) -> Input:
+        """What CEL sees of a path: a whole resource is a map."""
         try:
             value = self.value_at(cut.path, at)
-        except SpecError:
-            if cut.asks != "presence" or cut.path.root in SECTIONS:
-                raise
-            return None
+        except Missing as exc:
+            return Input(cut.name, None, cut.asks, exc)
         if isinstance(value, Ref) and cut.path.root in SECTIONS:
-            return Deferred(cut.path.text, frozenset({value.address}), Lookup(value.address, (), at))
-        return value
+            value = Deferred(cut.path.text, frozenset({value.address}), Lookup(value.address, (), at))
+        return Input(cut.name, value, cut.asks)
+
+    def _is_difference(self, path: PathExpression) -> bool:
+        """Whether the dash in `vars.n-1` is a minus: there is no such name."""
+        declared = {"vars": self._names.variables, "locals": self._names.declared_locals, "env": self._names.environ}
+        return str(path.steps[0]) not in declared.get(path.root, ())
 
     def value_at(self, path: PathExpression, at: At) -> Value:
         """What a path leads to. Raises SpecError."""

@@ -1,4 +1,5 @@
-"""The functions of expressions that CEL itself does not have: `file`, `base64`, `json`, `yaml`, `sha256`.
+"""The functions of expressions that CEL itself does not have: `file`, `base64`, `json`, `yaml`, `sha256`, and the
+usual ones of its strings extension (`'a,b'.split(',')`).
 
 Called by `cel_language`. They are pure but for `file`, which asks the caller of `load`.
 """
@@ -6,10 +7,11 @@ Called by `cel_language`. They are pure but for `file`, which asks the caller of
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from gpuplan.core.diagnostics import Sink
 from gpuplan.core.values import JsonValue
+from gpuplan.spec.scalars import as_text
 from gpuplan.spec.source import SourceFile, read_any
 
 Function = Callable[..., JsonValue]
@@ -27,10 +29,7 @@ def functions(read_file: Callable[[str], bytes]) -> Mapping[str, Function]:
         except UnicodeDecodeError as exc:
             raise ValueError(f"`{name}` is not UTF-8 text") from exc
 
-    return {"file": file, "base64": _base64, "json": _json, "yaml": _yaml, "sha256": _sha256}
-
-
-NAMES = ("file", "base64", "json", "yaml", "sha256")
+    return {"file": file, **_PURE}
 
 
 def _base64(text: JsonValue) -> JsonValue:
@@ -67,3 +66,114 @@ def _text(function: str, value: JsonValue) -> str:
     if not isinstance(value, str):
         raise ValueError(f"`{function}` takes a text")
     return value
+
+
+def _join(items: JsonValue, separator: JsonValue = "") -> JsonValue:
+    if not isinstance(items, Sequence) or isinstance(items, str):
+        raise ValueError("`join` takes a list of texts")
+    return _text("join", separator).join(_text("join", item) for item in items)
+
+
+def _split(text: JsonValue, separator: JsonValue) -> JsonValue:
+    whole, mark = _text("split", text), _text("split", separator)
+    return list(whole.split(mark) if mark else whole)
+
+
+def _replace(text: JsonValue, old: JsonValue, new: JsonValue) -> JsonValue:
+    return _text("replace", text).replace(_text("replace", old), _text("replace", new))
+
+
+def _substring(text: JsonValue, start: JsonValue, end: JsonValue = None) -> JsonValue:
+    whole = _text("substring", text)
+    if not isinstance(start, int) or not (end is None or isinstance(end, int)):
+        raise ValueError("`substring` takes whole numbers")
+    if not 0 <= start <= (len(whole) if end is None else end) <= len(whole):
+        raise ValueError(f"`substring` reaches beyond the {len(whole)} characters there are")
+    return whole[start:end]
+
+
+_PURE: Mapping[str, Function] = {
+    "base64": _base64,
+    "json": _json,
+    "yaml": _yaml,
+    "sha256": _sha256,
+    "join": _join,
+    "split": _split,
+    "replace": _replace,
+    "substring": _substring,
+    "trim": lambda text: _text("trim", text).strip(),
+    "lowerAscii": lambda text: _text("lowerAscii", text).lower(),
+    "upperAscii": lambda text: _text("upperAscii", text).upper(),
+}
+NAMES = ("file", *_PURE)
+
+
+def _string(value: JsonValue) -> JsonValue:
+    if not isinstance(value, (bool, int, float, str)):
+        raise ValueError("`string` takes a number, a text, true or false; `json` writes anything")
+    return as_text(value)
+
+
+def _join(items: JsonValue, separator: JsonValue = "") -> JsonValue:
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ValueError("`join` takes a list of texts")
+    return _text("join", separator).join(map(str, items))
+
+
+def _split(text: JsonValue, separator: JsonValue) -> JsonValue:
+    if not separator:
+        raise ValueError("`split` needs a separator")
+    return list(_text("split", text).split(_text("split", separator)))
+
+
+def _replace(text: JsonValue, old: JsonValue, new: JsonValue) -> JsonValue:
+    return _text("replace", text).replace(_text("replace", old), _text("replace", new))
+
+
+def _trim(text: JsonValue) -> JsonValue:
+    return _text("trim", text).strip()
+
+
+def _lower(text: JsonValue) -> JsonValue:
+    return _text("lowerAscii", text).lower()
+
+
+def _upper(text: JsonValue) -> JsonValue:
+    return _text("upperAscii", text).upper()
+
+
+def _numbers(function: str, items: JsonValue) -> list[int | float]:
+    if not isinstance(items, list) or not all(type(item) in (int, float) for item in items):
+        raise ValueError(f"`{function}` takes a list of numbers")
+    return [item for item in items if isinstance(item, (int, float))]
+
+
+def _sum(items: JsonValue) -> JsonValue:
+    return sum(_numbers("sum", items))
+
+
+def _min(items: JsonValue) -> JsonValue:
+    return min(_numbers("min", items))
+
+
+def _max(items: JsonValue) -> JsonValue:
+    return max(_numbers("max", items))
+
+
+_PURE: Mapping[str, Function] = {
+    "base64": _base64,
+    "json": _json,
+    "yaml": _yaml,
+    "sha256": _sha256,
+    "string": _string,
+    "join": _join,
+    "split": _split,
+    "replace": _replace,
+    "trim": _trim,
+    "lowerAscii": _lower,
+    "upperAscii": _upper,
+    "sum": _sum,
+    "min": _min,
+    "max": _max,
+}
+NAMES = ("file", *_PURE)

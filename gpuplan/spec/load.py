@@ -26,6 +26,7 @@ from gpuplan.spec.merge import read_document
 from gpuplan.spec.model import Document
 from gpuplan.spec.provider_blocks import read_providers
 from gpuplan.spec.resources import Expansion
+from gpuplan.spec.scalars import as_text
 from gpuplan.spec.schema import check
 from gpuplan.spec.shapes import Shapes
 from gpuplan.spec.source import SourceFile
@@ -161,6 +162,9 @@ def _names(document: Document, raw: Mapping[str, JsonValue], inputs: Inputs, sou
     for leaf in leaves(variables):
         if isinstance(leaf, Secret):
             sources.hide(leaf.reveal())
+    for variable in document.variables.values():
+        if variable.sensitive and isinstance(variable.default, (str, int, float)):
+            sources.hide(as_text(variable.default))
     names = Names(variables, _section(raw, "locals"), inputs.environ)
     names.broken = frozenset(declared.keys() - variables.keys())
     names.language = Language(functions(lambda path: inputs.read_file(path, sources.file_of(names.language.at))))

@@ -12,6 +12,7 @@ from gpuplan.core.diagnostics import At, Diagnostic, Label
 from gpuplan.core.errors import SpecError
 from gpuplan.core.secret import Secret
 from gpuplan.core.values import UNKNOWN, Deferred, JsonValue, Ref, Scope, Unknown, Value, has_unknown, leaves, resolve
+from gpuplan.spec.cel_language import UndefinedName
 from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.scalars import as_text
 
@@ -72,6 +73,8 @@ class Input:
     name: str
     value: Value
     asks: str
+    missing: SpecError | None = field(default=None, compare=False)
+    """There is no such value; an error only if the expression really uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +87,22 @@ class Computed:
     at: At
 
     def __call__(self, scope: Scope) -> Value:
-        return compute(self.run, [Input(i.name, self._resolved(i, scope), i.asks) for i in self.inputs])
-
-    def _resolved(self, entry: Input, scope: Scope) -> Value:
-        try:
-            return resolve(entry.value, scope)
-        except _Missing:
-            if entry.asks == "presence":
-                return None
-            raise
+        return compute(self.run, [_resolved(entry, scope) for entry in self.inputs])
 
     @property
     def identity(self) -> Value:
         return [self.code, *([i.name, i.asks, i.value] for i in self.inputs)]
 
 
-class _Missing(SpecError):
+class Missing(SpecError):
     """A path that is not there."""
+
+
+def _resolved(entry: Input, scope: Scope) -> Input:
+    try:
+        return Input(entry.name, resolve(entry.value, scope), entry.asks, entry.missing)
+    except Missing as exc:
+        return Input(entry.name, None, entry.asks, exc)
 
 
 def compute(run: Callable[[Mapping[str, JsonValue]], JsonValue], inputs: Sequence[Input]) -> Value:
@@ -111,13 +113,18 @@ def compute(run: Callable[[Mapping[str, JsonValue]], JsonValue], inputs: Sequenc
         value = entry.value
         if entry.asks == "presence":
             value = UNKNOWN if isinstance(value, Unknown) else value is not None
+        elif entry.missing is not None:
+            continue
         elif entry.asks == "size" and has_unknown(value):
             value = [0] * len(value) if isinstance(value, (Mapping, Sequence)) else value
         if has_unknown(value):
             return UNKNOWN
         sensitive = sensitive or is_sensitive(value)
         names[entry.name] = revealed(value)
-    result = run(names)
+    try:
+        result = run(names)
+    except UndefinedName as exc:
+        raise next((entry.missing for entry in inputs if entry.missing and entry.name == exc.name), exc) from exc
     return sensitive_value(result) if sensitive else result
 
 
@@ -194,7 +201,7 @@ def revealed(value: Value) -> JsonValue:
 
 
 def _missing(summary: str, at: At, hint: str | None) -> SpecError:
-    return _Missing(diagnostics=(Diagnostic("unknown-reference", summary, (Label(at, "asked for here"),), hint=hint),))
+    return Missing(diagnostics=(Diagnostic("unknown-reference", summary, (Label(at, "asked for here"),), hint=hint),))
 
 
 def _unjoinable(part: Value, at: At) -> Diagnostic:

@@ -22,6 +22,7 @@ from gpuplan.spec.schema import kind_of
 
 MOST_INSTANCES = 100_000
 
+_TELLING = 5
 _FACTS = ("public_ip", "private_ip", "ssh_host", "ssh_port", "ssh_user", "hostname", "endpoint", "url", "status")
 """What providers usually tell; others are not known here, so only near misses of these are mistakes."""
 
@@ -87,7 +88,9 @@ class Shape:
         attributes = attribute_names(self.address.kind)
         known = [*attributes, *_FACTS, "id", "name"]
         if block.nodes is None or block.is_group or address.node is not None:
-            hint = None if name in known or name == "nodes" else did_you_mean(name, known)
+            # Other facts are the provider's own: only a long name can be told from a mistyped one.
+            is_known = name in known or name == "nodes" or len(name) < _TELLING
+            hint = None if is_known else did_you_mean(name, known)
             if hint is not None:
                 fail("unknown-reference", f"`{address}` has no `{name}`", at, hint=hint)
         elif name not in ("name", "nodes") and (name not in attributes or name not in self.raw):

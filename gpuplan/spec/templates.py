@@ -34,7 +34,8 @@ class Cut(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """What stands between `${` and `}`. A plain path has `path`; anything else is CEL in `code`, with `cuts`."""
+    """What stands between `${` and `}`. A plain path has `path`; anything else is CEL in `code`, with `cuts`. Both are
+    there when a dash in it may be part of a name or a minus."""
 
     text: str
     path: PathExpression | None
@@ -89,7 +90,12 @@ def parse_expression(text: str) -> Expression:
         raise TemplateError("there is nothing between `${` and `}`")
     path, end = _path(text, 0, strict=True)
     if path is not None and end == len(text):
-        return Expression(text, path)
+        is_ambiguous = path.root in STATIC_ROOTS and "-" in re.sub(_STRING, "", text)
+        return Expression(text, path, *(_cut_out(text) if is_ambiguous else ()))
+    return Expression(text, None, *_cut_out(text))
+
+
+def _cut_out(text: str) -> tuple[str, tuple[Cut, ...]]:
     code, cuts, position = "", list[Cut](), 0
     while (match := _TOKEN.search(text, position)) is not None:
         code += text[position : match.start()]
@@ -104,7 +110,7 @@ def parse_expression(text: str) -> Expression:
             code = re.sub(r"\bhas\s*\(\s*$", "", code)
             position = text.index(")", position) + 1
         code += cut.name
-    return Expression(text, None, code + text[position:], tuple(cuts))
+    return code + text[position:], tuple(cuts)
 
 
 def _closing(text: str, position: int) -> int:
@@ -121,12 +127,13 @@ def _closing(text: str, position: int) -> int:
 
 
 def _path(text: str, position: int, *, strict: bool) -> tuple[PathExpression | None, int]:
-    """The longest path at `position`. `strict` takes dashes inside every name, as a path that stands alone may have;
-    elsewhere a dash is a minus, except in the name right after the root."""
+    """The longest path at `position`. Names of resources have dashes everywhere, other names where the path stands
+    alone (`strict`); elsewhere a dash is a minus."""
     root = _ROOT.match(text, position)
     if root is None:
         return None, position
     start, position = position, root.end()
+    is_static = root[0] in STATIC_ROOTS
     steps: list[Step] = []
     while position < len(text):
         if literal := _LITERAL_STEP.match(text, position):
@@ -135,7 +142,7 @@ def _path(text: str, position: int, *, strict: bool) -> tuple[PathExpression | N
         elif text[position] == "[" and (nested := _nested(text, position)) is not None:
             steps.append(nested[0])
             position = nested[1]
-        elif field := (_NAME_STEP if strict or not steps else _FIELD_STEP).match(text, position):
+        elif field := (_NAME_STEP if (strict if is_static else not steps) else _FIELD_STEP).match(text, position):
             if text[field.end() : field.end() + 1] == "(":
                 break
             steps.append(field[1])
