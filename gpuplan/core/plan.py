@@ -12,7 +12,7 @@ from gpuplan.core.diagnostics import At, Diagnostic
 from gpuplan.core.observed import Observed
 from gpuplan.core.offers import Offer
 from gpuplan.core.state import Recorded
-from gpuplan.core.values import Value
+from gpuplan.core.values import Attrs, Value
 
 
 class Action(StrEnum):
@@ -57,6 +57,8 @@ class Ranked:
     candidate: Candidate
     offer: Offer | None
     rejected: str = ""
+    attrs: Attrs | None = None
+    """What the instance would have there, as far as it is known while planning; None for a rejected place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from gpuplan.plan.sight import counted
 
 _WORDS = {
     "confidential": "confidential nodes",
+    "gpu": "GPUs",
     "networks": "networks for nodes",
     "ports": "ports to open",
     "setup": "way to run a setup",
@@ -77,8 +78,9 @@ def _unsupported(
             having = [
                 other for other, able in capabilities.items() if _honours(able, able.kinds.get(desired.kind), name)
             ]
-            yield _lacks(desired, candidate, configuration, name, _WORDS.get(name, f"`{name}`"), having)
-    gpu = candidate.attrs.get("gpu")
+            words = _WORDS.get(name, f"`{name}`")
+            yield _lacks(desired, candidate, configuration, name, words, having, why=provider.lacks.get(name, ""))
+    gpu = candidate.attrs.get("gpu") if "gpu" in kind.attributes else None
     if not provider.multi_gpu and isinstance(gpu, str) and gpu.partition(":")[2] not in ("", "1"):
         having = [other for other, able in capabilities.items() if able.multi_gpu]
         yield _lacks(desired, candidate, configuration, "gpu", "nodes with several GPUs", having)
@@ -111,6 +113,8 @@ def _lacks(
     attribute: str | None,
     words: str,
     having: list[str],
+    *,
+    why: str = "",
 ) -> Diagnostic:
     if attribute is None:
         asked = At(desired.path, key=True)
@@ -121,6 +125,7 @@ def _lacks(
         id="unsupported-by-provider",
         summary=f"`{candidate.provider}` has no {words}",
         labels=(Label(asked, "asked for here"), _source(desired, candidate, configuration)),
+        facts=(why,) if why else (),
         hint=hint,
     )
 

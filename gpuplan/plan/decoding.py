@@ -104,7 +104,13 @@ def _place(document: RankedDocument, candidates: Sequence[Candidate]) -> Ranked:
     if number >= len(candidates) or candidates[number].provider != document["provider"]:
         raise KeyError(document["provider"])
     offer = document["offer"]
-    return Ranked(candidates[number], None if offer is None else _offer(offer), document["rejected"])
+    attrs = document["attrs"]
+    return Ranked(
+        candidates[number],
+        None if offer is None else _offer(offer),
+        document["rejected"],
+        None if attrs is None else {name: _unmarked(value) for name, value in attrs.items()},
+    )
 
 
 def _operation(document: OperationDocument) -> Operation:

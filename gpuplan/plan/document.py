@@ -111,6 +111,8 @@ def check_fresh(plan: Plan, state: State) -> None:
     """Raises PlanStale when the state is not at the lineage and serial the plan was made for."""
     # A plan made before the first apply has no lineage: the state was born with the run that applies it.
     born = not plan.lineage and not state.instances
+    if not plan.lineage and not born:
+        raise _stale("this plan was made before the first apply", f"the state is now at serial {state.serial}")
     if plan.lineage != state.lineage and not born:
         raise _stale("this plan was made for another state", f"the state has lineage {state.lineage}")
     if plan.serial != state.serial:

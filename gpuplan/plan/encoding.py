@@ -187,6 +187,7 @@ def _ranked(place: Ranked, number: int) -> RankedDocument:
         "provider": place.candidate.provider,
         "offer": None if place.offer is None else _offer(place.offer),
         "rejected": place.rejected,
+        "attrs": None if place.attrs is None else {name: shown(value) for name, value in place.attrs.items()},
     }
 
 

@@ -176,7 +176,7 @@ class Market:
         if places is None:
             entries = ranking.entries
             kept = [] if head == len(entries) else [entries[head], *self._spare(ranking, head)]
-            accepted = tuple(Ranked(candidate, offer) for candidate, offer in kept[:KEPT])
+            accepted = tuple(Ranked(c, offer, attrs=self._scope.attrs_of(c)) for c, offer in kept[:KEPT])
             full = tuple(Ranked(c, o, "taken by other nodes of this plan") for c, o in entries[:KEPT])
             places = ranking.places[head] = (accepted or full) + ranking.rejected
         return places

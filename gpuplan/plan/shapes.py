@@ -118,12 +118,14 @@ class OfferDocument(TypedDict):
 
 
 class RankedDocument(TypedDict):
-    """A place that was considered: the number of the candidate in the spec, and the offer there."""
+    """A place that was considered: the number of the candidate in the spec, the offer, and what an instance would have
+    there as far as it is known; null where it was rejected."""
 
     candidate: int
     provider: str
     offer: OfferDocument | None
     rejected: str
+    attrs: dict[str, object] | None
 
 
 class ChangeDocument(TypedDict):

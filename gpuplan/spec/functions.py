@@ -92,72 +92,17 @@ def _substring(text: JsonValue, start: JsonValue, end: JsonValue = None) -> Json
     return whole[start:end]
 
 
-_PURE: Mapping[str, Function] = {
-    "base64": _base64,
-    "json": _json,
-    "yaml": _yaml,
-    "sha256": _sha256,
-    "join": _join,
-    "split": _split,
-    "replace": _replace,
-    "substring": _substring,
-    "trim": lambda text: _text("trim", text).strip(),
-    "lowerAscii": lambda text: _text("lowerAscii", text).lower(),
-    "upperAscii": lambda text: _text("upperAscii", text).upper(),
-}
-NAMES = ("file", *_PURE)
-
-
 def _string(value: JsonValue) -> JsonValue:
+    """As the spec writes it; CEL's own would write Python's `True`."""
     if not isinstance(value, (bool, int, float, str)):
         raise ValueError("`string` takes a number, a text, true or false; `json` writes anything")
     return as_text(value)
 
 
-def _join(items: JsonValue, separator: JsonValue = "") -> JsonValue:
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ValueError("`join` takes a list of texts")
-    return _text("join", separator).join(map(str, items))
-
-
-def _split(text: JsonValue, separator: JsonValue) -> JsonValue:
-    if not separator:
-        raise ValueError("`split` needs a separator")
-    return list(_text("split", text).split(_text("split", separator)))
-
-
-def _replace(text: JsonValue, old: JsonValue, new: JsonValue) -> JsonValue:
-    return _text("replace", text).replace(_text("replace", old), _text("replace", new))
-
-
-def _trim(text: JsonValue) -> JsonValue:
-    return _text("trim", text).strip()
-
-
-def _lower(text: JsonValue) -> JsonValue:
-    return _text("lowerAscii", text).lower()
-
-
-def _upper(text: JsonValue) -> JsonValue:
-    return _text("upperAscii", text).upper()
-
-
 def _numbers(function: str, items: JsonValue) -> list[int | float]:
-    if not isinstance(items, list) or not all(type(item) in (int, float) for item in items):
+    if not isinstance(items, Sequence) or not items or not all(type(item) in (int, float) for item in items):
         raise ValueError(f"`{function}` takes a list of numbers")
     return [item for item in items if isinstance(item, (int, float))]
-
-
-def _sum(items: JsonValue) -> JsonValue:
-    return sum(_numbers("sum", items))
-
-
-def _min(items: JsonValue) -> JsonValue:
-    return min(_numbers("min", items))
-
-
-def _max(items: JsonValue) -> JsonValue:
-    return max(_numbers("max", items))
 
 
 _PURE: Mapping[str, Function] = {
@@ -169,11 +114,12 @@ _PURE: Mapping[str, Function] = {
     "join": _join,
     "split": _split,
     "replace": _replace,
-    "trim": _trim,
-    "lowerAscii": _lower,
-    "upperAscii": _upper,
-    "sum": _sum,
-    "min": _min,
-    "max": _max,
+    "substring": _substring,
+    "trim": lambda text: _text("trim", text).strip(),
+    "lowerAscii": lambda text: _text("lowerAscii", text).lower(),
+    "upperAscii": lambda text: _text("upperAscii", text).upper(),
+    "sum": lambda items: sum(_numbers("sum", items)),
+    "min": lambda items: min(_numbers("min", items)),
+    "max": lambda items: max(_numbers("max", items)),
 }
 NAMES = ("file", *_PURE)

@@ -149,7 +149,7 @@ def attributes(change: Change) -> tuple[str, Attrs]:
         return change.prior.provider, change.prior.attrs
     chosen = change.chosen
     if chosen is not None:
-        return chosen.candidate.provider, chosen.candidate.attrs
+        return chosen.candidate.provider, chosen.candidate.attrs if chosen.attrs is None else chosen.attrs
     if change.desired is not None and change.desired.candidates:
         candidate = change.desired.candidates[0]
         return candidate.provider, candidate.attrs

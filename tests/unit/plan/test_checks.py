@@ -40,6 +40,16 @@ def test_what_a_provider_cannot_do_is_an_error_at_the_attribute_and_at_the_provi
     ]
 
 
+def test_a_provider_that_knows_says_why_it_cannot() -> None:
+    kinds = {kind: replace(can, attributes={}) for kind, can in PLAIN.kinds.items()}
+    capabilities = replace(PLAIN, kinds=kinds, multi_gpu=False, lacks={"gpu": "it is a bakery"})
+    with pytest.raises(PlanError) as caught:
+        plan(spec(want(NODE, {"gpu": "L40S:2"})), capabilities={PROVIDER: capabilities})
+
+    (finding,) = caught.value.diagnostics
+    assert ("`here` has no GPUs", ("it is a bakery",)) == (finding.summary, finding.facts)
+
+
 def test_the_hint_names_providers_that_can() -> None:
     with pytest.raises(PlanError) as caught:
         plan(
