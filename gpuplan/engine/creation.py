@@ -155,6 +155,7 @@ class _Creation:
         mark = self._run.mark(intent.token, want.address)
         links = links_of(want.attrs, self._run.record)
         known = self._capabilities.kinds.get(want.kind)
+        doubt: ProviderError | None = None
         while True:
             try:
                 return await self._patience.answer(
@@ -164,7 +165,13 @@ class _Creation:
                 # With an idempotency key the same request can only have one effect.
                 if known is None or known.idempotency is not Idempotency.KEY:
                     raise
+                doubt = error
                 await self._patience.pause(error)
+            except Refused as error:
+                if doubt is None:
+                    raise
+                # It says nothing about the request before, whose answer was lost: that one may have created it.
+                raise doubt from error
 
     async def _refused(self, intent: Intent, error: Refused) -> Refused:
         """Close the intent. What exists although the call was refused is recorded first, then deleted."""
@@ -201,6 +208,7 @@ class _Creation:
                     intent.kind,
                     intent.token,
                     intent.witness,
+                    claimed=run.claimed() if intent.witness else frozenset(),
                     purpose=f"create {intent.kind}",
                     deadline=self._patience.deadline,
                 )

@@ -1,13 +1,14 @@
 """Delete an object, and be sure that it is gone.
 
-Called by the executor for deletes, and to clean up what a create left behind.
+Called by the executor for deletes, and to clean up what a create left behind. `sweep` asks in the same way.
 """
 
 from collections.abc import Callable
 
+from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.errors import InternalError, NotFound, NotReady, ProviderError, Refused, Retry
 from gpuplan.core.plan import Operation
-from gpuplan.core.ports import Links
+from gpuplan.core.ports import Links, Provider
 from gpuplan.core.state import Deposed, Ended, Noted, Outcome, Recorded
 from gpuplan.engine.patience import Patience
 from gpuplan.engine.records import objects, without
@@ -66,9 +67,8 @@ async def remove(
 async def _until_gone(run: Run, operation: Operation, target: Deposed, patience: Patience, links: Links) -> None:
     watch = run.watch(target.provider)
     while True:
-        await _ask(run, target, patience, links)
-        looks = _LOOKS_BEFORE_ASKING_AGAIN * watch.capabilities.poll_interval_seconds
-        again = run.clock.monotonic() + max(looks, _SECONDS_BEFORE_ASKING_AGAIN)
+        await ask(run.providers[target.provider], target, patience, links)
+        again = run.clock.monotonic() + seconds_before_asking_again(watch.capabilities)
         try:
             async with run.resting(operation):
                 await watch.gone(
@@ -84,12 +84,12 @@ async def _until_gone(run: Run, operation: Operation, target: Deposed, patience:
             return
 
 
-async def _ask(run: Run, target: Deposed, patience: Patience, links: Links) -> None:
+async def ask(provider: Provider, target: Deposed, patience: Patience, links: Links) -> None:
     """Send the delete until the provider takes it. Deleting twice is harmless: a lost answer is no reason to stop."""
     while True:
         try:
             await patience.answer(
-                run.providers[target.provider].delete(target.kind, target.remote_id, links),
+                provider.delete(target.kind, target.remote_id, links),
                 provider=target.provider,
                 doing=f"delete {target.kind} {target.remote_id}",
             )
@@ -101,6 +101,11 @@ async def _ask(run: Run, target: Deposed, patience: Patience, links: Links) -> N
             await patience.pause(error)
         else:
             return
+
+
+def seconds_before_asking_again(capabilities: Capabilities) -> float:
+    """How long an object may be seen after its deletion was accepted."""
+    return max(_LOOKS_BEFORE_ASKING_AGAIN * capabilities.poll_interval_seconds, _SECONDS_BEFORE_ASKING_AGAIN)
 
 
 def _target(recorded: Recorded, operation: Operation) -> Deposed:

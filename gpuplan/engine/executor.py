@@ -94,7 +94,8 @@ class _Execution:
         self._late = False
 
     async def run(self, outputs: Mapping[str, Output] | None) -> RunOutcome:
-        self._emit(RunStarted(len(self._plan.operations), self._limits.parallelism))
+        real = sum(operation.action is not Action.NO_OP for operation in self._plan.operations)
+        self._emit(RunStarted(real, self._limits.parallelism))
         self._stop.changed = self._wake.set
         try:
             await self._run.write(*noted_beforehand(self._plan, self._ledger.state))

@@ -3,6 +3,8 @@
 Called by `refresh`, `recover` and `readiness`. An id that is missing here is not yet an absence.
 """
 
+from collections.abc import Set
+
 from gpuplan.core.observed import Observed
 from gpuplan.core.ports import Listed
 
@@ -32,12 +34,16 @@ class Seen:
             observed = twins[0] if twins else None
         return observed
 
-    def carrying(self, token: str, witness: str = "") -> list[Observed]:
-        """All objects of one create attempt; more than one if a request was carried out twice."""
+    def carrying(self, token: str, witness: str, claimed: Set[str]) -> list[Observed]:
+        """All objects of one create attempt; more than one if a request was carried out twice.
+
+        Several objects may have the same witness: those with a `claimed` id are known to be others.
+        """
         marked = self._by_token.get(token, [])
         if marked or not witness:
             return marked
-        return [observed for observed in self.objects if observed.witness == witness]
+        alike = (observed for observed in self.objects if observed.witness == witness)
+        return [observed for observed in alike if observed.remote_id not in claimed]
 
     def is_hidden(self, remote_id: str) -> bool:
         """Whether the id lies where nobody could look."""

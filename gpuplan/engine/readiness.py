@@ -5,7 +5,7 @@ single objects are asked for only where that takes fewer calls, or to confirm th
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,7 @@ class _Wait:
     """Besides failing and being gone, what ends it. Empty: only being gone does."""
     token: str = ""
     witness: str = ""
+    claimed: Set[str] = frozenset()
     """With a token and no id: whoever waits wants to know whether the object exists at all."""
     steps: Steps | None = None
     last: Observed | None = None
@@ -155,16 +156,19 @@ class Watch:
         now = self._clock.monotonic()
         return await self._wait(_Wait(purpose, kind, remote_id, now, deadline, self._answer()))
 
-    async def find(self, kind: Kind, token: str, witness: str, *, purpose: str, deadline: float) -> Observed | None:
+    async def find(
+        self, kind: Kind, token: str, witness: str, *, claimed: Set[str], purpose: str, deadline: float
+    ) -> Observed | None:
         """Whether an object of a lost create exists. None is certain: listings would show it by now.
 
-        Raises OutcomeUnknown when it cannot be told.
+        `claimed` are ids of objects that are known to be others, where only the witness can tell. Raises
+        OutcomeUnknown when it cannot be told.
         """
         began = self._clock.monotonic()
         if self.capabilities.listing is Listing.NONE:
             raise self._unknown(purpose, "it has no listing to look for the object in")
         deadline = max(deadline, began + self.capabilities.visibility_delay_seconds + self._interval)
-        wait = _Wait(purpose, kind, "", began, deadline, self._answer(), token=token, witness=witness)
+        wait = _Wait(purpose, kind, "", began, deadline, self._answer(), token=token, witness=witness, claimed=claimed)
         return await self._wait(wait)
 
     async def close(self) -> None:
@@ -241,7 +245,7 @@ class Watch:
     def _compare(self, wait: _Wait, seen: Seen, began: float) -> Coroutine[Any, Any, None] | None:
         """Tell one who waits what the listing says of the object; a coroutine where that takes another call."""
         if wait.is_search:
-            twins = seen.carrying(wait.token, wait.witness)
+            twins = seen.carrying(wait.token, wait.witness, wait.claimed)
             if twins:
                 wait.settle(twins[0])
             elif not seen.unseen and began >= wait.began + self.capabilities.visibility_delay_seconds:

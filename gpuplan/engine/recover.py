@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from gpuplan.core.capabilities import Capabilities, Listing
-from gpuplan.core.desired import Kind
 from gpuplan.core.errors import ProviderError
 from gpuplan.core.events import IntentSettled
 from gpuplan.core.observed import Observed, Status
@@ -125,14 +124,13 @@ class _Settlement:
 
         With `is_last` an intent without an object is closed, unless part of the account could not be seen.
         """
-        kinds: dict[Kind, Seen] = {}
-        for kind in {intent.kind: None for intent in intents}:
-            known = {r.remote_id for r in self._ledger.state.instances.values() if r.kind is kind}
-            kinds[kind] = Seen(await provider.list(kind, frozenset(known)))
+        recorded = self._ledger.state.instances.values()
+        known = frozenset(thing.remote_id for each in recorded for thing in objects(each))
+        kinds = {kind: Seen(await provider.list(kind, known)) for kind in {intent.kind: None for intent in intents}}
         missing = []
         for intent in intents:
             seen = kinds[intent.kind]
-            twins = seen.carrying(intent.token, intent.witness)
+            twins = seen.carrying(intent.token, intent.witness, known)
             if twins:
                 await self._record(intent, twins)
             elif is_last and seen.unseen:

@@ -54,6 +54,22 @@ async def refresh(
     return survey
 
 
+async def find_orphans(state: State, providers: Mapping[str, Provider], *, workspace: str) -> Survey:
+    """What carries our mark and is claimed by nobody, of every kind that each account has: the state may be lost, and
+    the spec may speak of other kinds by now. Of the survey only orphans, accounts and unreachable ones are told."""
+    accounts = {name: _Account(name) for name in providers}
+    for name, provider in providers.items():
+        for kind in provider.capabilities.kinds:
+            accounts[name].kinds[kind] = set()
+    for recorded in state.instances.values():
+        if recorded.provider in accounts:
+            accounts[recorded.provider].kinds.setdefault(recorded.kind, set()).add(recorded.remote_id)
+    findings = _Findings()
+    claims = _Claims(state, workspace)
+    await together(_ask(account, providers[account.name], claims, findings) for account in accounts.values())
+    return findings.survey(state)
+
+
 @dataclass(slots=True)
 class _Account:
     """What is to be asked of one provider."""
@@ -81,8 +97,8 @@ class _Findings:
     unseen: dict[Address, str] = field(default_factory=dict)
 
     def survey(self, state: State) -> Survey:
-        """In the order of the state and of names, whichever answer came first. Of an account that could not be asked for
-        everything, nothing counts: it may not even be the right one."""
+        """In the order of the state and of names, whichever answer came first. Of an account that could not be asked
+        for everything, nothing counts: it may not even be the right one."""
         return Survey(
             instances={
                 address: self.instances[address]

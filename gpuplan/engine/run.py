@@ -5,7 +5,7 @@ Made by `executor`; operations write to the state, ask for time and for patience
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
 from functools import cached_property
 
@@ -21,6 +21,7 @@ from gpuplan.core.state import Begun, Entry, Intent, Noted, Recorded
 from gpuplan.engine.outcome import Stop
 from gpuplan.engine.patience import Patience
 from gpuplan.engine.readiness import Watch
+from gpuplan.engine.records import objects
 from gpuplan.engine.resolve import StateScope, members
 from gpuplan.engine.slots import Slots
 
@@ -62,6 +63,10 @@ class Run:
         if address in self._submitted:
             return self._submitted[address]
         return self._ledger.state.instances.get(address)
+
+    def claimed(self) -> Set[str]:
+        """The ids of all recorded objects."""
+        return {thing.remote_id for recorded in self._ledger.state.instances.values() for thing in objects(recorded)}
 
     def existing(self, address: Address) -> Recorded:
         """The record of an instance that an operation works on; the plan says that there is one."""

@@ -49,7 +49,7 @@ class MemoryProvider:
 
     async def health(self) -> Account:
         await self._answer(Call("health", self.name))
-        return Account(f"account-{self.name}")
+        return Account(self.world.accounts.get(self.name, f"account-{self.name}"))
 
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
         await self._answer(Call("offers", self.name))
@@ -166,7 +166,7 @@ class MemoryProvider:
             name=want.name,
             mark=mark,
             attrs=dict(want.attrs),
-            facts={"public_ip": f"192.0.{number >> 8 & 255}.{number & 255}", **_offer_facts(want.offer)},
+            facts={"public_ip": f"192.0.{number >> 8 & 255}.{number & 255}", **_price(want)},
             created_at=now,
             visible_at=now + world.visibility_seconds,
             ready_at=now + (world.boot_seconds if boots else 0),
@@ -256,7 +256,8 @@ def _reported(value: Value) -> Value:
     return value
 
 
-def _offer_facts(offer: Offer | None) -> Facts:
-    if offer is None or offer.price_per_hour is None:
+def _price(want: Want) -> Facts:
+    if want.offer is None or want.offer.price_per_hour is None:
         return {}
-    return {"price_per_hour": float(offer.price_per_hour)}
+    nodes = want.attrs.get("nodes")
+    return {"price_per_hour": float(want.offer.price_per_hour) * (nodes if isinstance(nodes, int) else 1)}

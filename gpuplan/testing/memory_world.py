@@ -110,6 +110,8 @@ class MemoryWorld:
     run_status: Callable[[str], int] | None = None
     """The exit status of a command on a node."""
     offers: tuple[Offer, ...] = ()
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    """Account ids behind providers, where they are not `account-NAME`."""
     unseen: tuple[str, ...] = ()
     """Prefixes of ids that listings cannot look at."""
     script: Script | None = None

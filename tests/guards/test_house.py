@@ -11,6 +11,7 @@ import gpuplan
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE_LINES = 400
+TEST_FILE_LINES = 600
 FUNCTION_LINES = 60
 SHAPELESS = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
 HEAVY = {"pydantic", "asyncio", "rich", "networkx", "httpx"}
@@ -35,7 +36,8 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_module_fits_on_a_few_screens() -> None:
     lengths = {str(path): len((ROOT / path).read_text().splitlines()) for path in _modules()}
 
-    assert {} == {name: length for name, length in lengths.items() if length > FILE_LINES}
+    limits = {name: TEST_FILE_LINES if name.startswith("tests/") else FILE_LINES for name in lengths}
+    assert {} == {name: length for name, length in lengths.items() if length > limits[name]}
 
 
 def test_every_function_fits_on_a_screen() -> None:

@@ -45,10 +45,11 @@ class Trouble(Enum):
     GARBAGE_AFTER = auto()
 
 
+AFTER = {Trouble.CRASH_AFTER, Trouble.ERROR_AFTER, Trouble.LOST_AFTER, Trouble.GARBAGE_AFTER}
+"""What happens once the effect has."""
+
 Network = Callable[[str, Effect], Trouble | None]
 """Called with the verb of each request that is sent."""
-
-_AFTER = {Trouble.CRASH_AFTER, Trouble.ERROR_AFTER, Trouble.LOST_AFTER, Trouble.GARBAGE_AFTER}
 
 
 class _Wire:
@@ -61,7 +62,7 @@ class _Wire:
     async def send(self, outgoing: Outgoing, timeout_seconds: float) -> Response:
         verb, effect, perform = self.requests[outgoing.url]
         trouble = self._network(verb, effect)
-        if trouble is None or trouble in _AFTER:
+        if trouble is None or trouble in AFTER:
             await perform()
         return Response(200, {}, b"{}") if trouble is None else _answer(trouble)
 

@@ -88,6 +88,10 @@ class Site:
             found[str(thing.mark.address)] = thing
         return found
 
+    async def commanded(self) -> Applied:
+        """An apply for whoever is in the clock's loop already."""
+        return await self._apply(PlanOptions())
+
     async def _apply(self, options: PlanOptions) -> Applied:
         providers = self.providers
         async with self._session() as session:

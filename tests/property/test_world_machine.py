@@ -27,7 +27,7 @@ from gpuplan.testing.crashes import Crash
 from gpuplan.testing.memory import MemoryWorld
 from gpuplan.testing.memory_capabilities import memory_capabilities
 from gpuplan.testing.memory_world import Fault, MemoryObject, Script
-from tests.property.remote import Trouble
+from tests.property.remote import AFTER, Trouble
 from tests.property.site import Applied, Site
 from tests.unit.plan.build import cluster, spec, want
 
@@ -120,8 +120,9 @@ def teams(draw: st.DrawFn, *, full: bool = False) -> Team:
 
 @st.composite
 def effect_faults(draw: st.DrawFn) -> dict[int, Trouble]:
-    """What happens to the first, second, ... request that changes the world."""
-    chosen = draw(st.lists(st.tuples(st.integers(0, 7), st.sampled_from(Trouble)), max_size=3))
+    """What happens to the first, second, ... request that changes the world: most often, an answer that is lost."""
+    troubles = st.one_of(st.sampled_from(Trouble), st.sampled_from(sorted(AFTER, key=lambda trouble: trouble.name)))
+    chosen = draw(st.lists(st.tuples(st.integers(0, 7), troubles), max_size=3))
     return dict(chosen)
 
 

@@ -48,6 +48,9 @@ class Post:
         deadline = self.clock.monotonic() + seconds
         return await self.watch.settled(observed, UP, deadline=deadline, purpose="bring it up", steps=steps)
 
+    async def find(self, token: str) -> Observed | None:
+        return await self.watch.find(Kind.NODE, token, "", claimed=frozenset(), purpose="create it", deadline=10)
+
     async def _moved(self, observed: Observed) -> None:
         # Between the answer that brings a new id and the moment it is written down no further step is sent.
         assert self.advances + 1 == self.world.count("advance")
@@ -186,13 +189,11 @@ def test_a_listing_alone_does_not_make_a_node_vanish() -> None:
 
 def test_looks_that_fail_for_a_while_do_no_harm() -> None:
     post = Post(boot_seconds=30)
-    post.world.script = lambda call: _failing(call, Unavailable) if post.clock.monotonic() < 60 else None
 
     async def work() -> None:
-        post.world.script, script = None, post.world.script
-        observed, _ = await post.create()
-        post.world.script = script
-        await post.up(observed)
+        created = [await post.create(number) for number in range(3)]
+        post.world.script = lambda call: _failing(call, Unavailable) if post.clock.monotonic() < 60 else None
+        await asyncio.gather(*(post.up(observed) for observed, _ in created))
 
     post.run(work)
 
@@ -314,7 +315,9 @@ def test_a_token_is_found_as_soon_as_it_is_visible() -> None:
 
     async def work() -> None:
         _, steps = await post.create()
-        found = await post.watch.find(Kind.NODE, steps.mark.token, "", purpose="create it", deadline=10)
+        found = await post.watch.find(
+            Kind.NODE, steps.mark.token, "", claimed=frozenset(), purpose="create it", deadline=10
+        )
         assert found is not None
 
     post.run(work)
@@ -326,7 +329,10 @@ def test_a_token_is_missed_only_when_it_would_be_visible_by_now() -> None:
     post = Post(visibility_seconds=30, interval=5)
 
     async def work() -> None:
-        assert await post.watch.find(Kind.NODE, "t-nobody", "", purpose="create it", deadline=10) is None
+        assert (
+            await post.watch.find(Kind.NODE, "t-nobody", "", claimed=frozenset(), purpose="create it", deadline=10)
+            is None
+        )
 
     post.run(work)
 
@@ -340,7 +346,7 @@ def test_a_token_that_cannot_be_looked_for_is_unknown(listing: Listing) -> None:
 
     async def work() -> None:
         with pytest.raises(OutcomeUnknown):
-            await post.watch.find(Kind.NODE, "t-nobody", "", purpose="create it", deadline=100)
+            await post.find("t-nobody")
 
     post.run(work)
 
@@ -381,6 +387,53 @@ def test_a_mistake_in_an_adapter_reaches_everyone_who_waits() -> None:
         assert [KeyError] * 3 == [type(result) for result in results]
 
     post.run(work)
+
+
+def test_a_new_detail_is_told_once() -> None:
+    post = Post(boot_seconds=30, interval=5)
+    told: list[str] = []
+
+    async def work() -> None:
+        observed, _ = await post.create()
+        post.world.objects[observed.remote_id].detail = "pulling the image"
+        await post.watch.settled(observed, UP, deadline=100, purpose="bring it up", progress=told.append)
+
+    post.run(work)
+
+    assert ["starting: pulling the image"] == told
+
+
+def test_a_deletion_that_cannot_be_confirmed_is_unknown() -> None:
+    post = Post()
+
+    async def work() -> None:
+        observed, _ = await post.create()
+        await post.provider.delete(Kind.NODE, observed.remote_id, {})
+        post.world.script = lambda call: _failing(call, Unavailable)
+        with pytest.raises(OutcomeUnknown):
+            await post.watch.gone(Kind.NODE, observed.remote_id, deadline=50, purpose="delete it")
+
+    post.run(work)
+
+
+def test_an_ended_object_that_is_still_listed_is_gone() -> None:
+    post = Post(delete_seconds=10, interval=5)
+    original = post.provider.get
+
+    async def get(kind: Kind, remote_id: str) -> Observed | None:
+        seen = await original(kind, remote_id)
+        return seen or Observed(kind, remote_id, Status.TERMINATED)
+
+    post.provider.get = get  # type: ignore[method-assign]  # this provider remembers what it had
+
+    async def work() -> None:
+        observed, _ = await post.create()
+        await post.provider.delete(Kind.NODE, observed.remote_id, {})
+        await post.watch.gone(Kind.NODE, observed.remote_id, deadline=50, purpose="delete it")
+
+    post.run(work)
+
+    assert post.clock.monotonic() < 20
 
 
 def _failing(call: Call, error: type[ProviderError]) -> Fault:

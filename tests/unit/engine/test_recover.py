@@ -150,6 +150,20 @@ def test_a_delete_is_settled_by_a_look(trouble: Trouble, outcome: tuple[str, str
     assert rest == len(plan.operations) == len(site.state.instances)
 
 
+def test_a_delete_that_cannot_be_looked_at_stays_open() -> None:
+    site = dead_site("delete", Trouble.CRASH_AFTER)
+    seen = iter([True])
+
+    def script(call: Call) -> Fault | None:
+        return Fault(failed(Unavailable, call)) if call.verb == "get" and next(seen, False) else None
+
+    site.world.script = script
+    site.plan()
+
+    assert ["open"] == [outcome for outcome, _ in settled(site)]
+    assert 1 == len(site.state.intents)
+
+
 @pytest.mark.parametrize(("trouble", "rest"), [(Trouble.CRASH_BEFORE, 1), (Trouble.CRASH_AFTER, 0)])
 def test_a_change_is_planned_again_if_it_did_not_happen(trouble: Trouble, rest: int) -> None:
     site = dead_site("update", trouble)
@@ -195,8 +209,18 @@ def test_an_intent_at_an_unreachable_provider_stays_open(verb: str) -> None:
 
 def test_an_intent_in_another_account_stays_open() -> None:
     site = dead_site("create", Trouble.CRASH_BEFORE)
-    original = site.capabilities["here"]
-    site.capabilities = {"there": original}
+    site.world.accounts = {"here": "mine"}
+
+    site.plan()
+
+    text = "stays open: it was begun in account account-here, the credentials are of account mine"
+    assert [("open", text)] == settled(site)
+    assert 1 == len(site.state.intents)
+
+
+def test_an_intent_at_a_provider_that_nobody_configured_stays_open() -> None:
+    site = dead_site("create", Trouble.CRASH_BEFORE)
+    site.capabilities = {"there": site.capabilities["here"]}
     site.configuration = spec(want("volumes.other", provider="there"), providers=("here", "there"))
 
     site.plan()
