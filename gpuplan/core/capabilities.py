@@ -128,6 +128,8 @@ class Capabilities:
     deprecated: str = ""
     """Why new nodes are discouraged; printed as a plan warning."""
     notes: tuple[str, ...] = field(default=())
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """Why an attribute is not honoured, where a reader would wonder; said when a spec asks for it."""
 
     @property
     def granularity(self) -> Kind:

@@ -7,6 +7,9 @@ from gpuplan.emulators.site import EmulatorType
 
 MODULES: Mapping[str, str] = {
     "hetzner": "gpuplan.emulators.hetzner",
+    "lambda": "gpuplan.emulators.lambdalabs",
+    "runpod": "gpuplan.emulators.runpod",
+    "vast": "gpuplan.emulators.vast",
     "vultr": "gpuplan.emulators.vultr",
 }
 """Provider type to the module whose `EMULATOR` stands in for it."""

@@ -12,21 +12,29 @@ from decimal import Decimal
 from gpuplan.core.capabilities import RateLimit
 from gpuplan.core.values import JsonValue
 from gpuplan.emulators import hetzner_catalog as catalog
-from gpuplan.emulators.hetzner_actions import ACTIONS, GROUP, KEY, NETWORK, NODE, VOLUME, begin, is_locked
-from gpuplan.emulators.hetzner_answers import Refused, chosen, error, flag, items, labels_in, objects, page, text, unfit
+from gpuplan.emulators.hetzner_actions import ACTIONS, NETWORK, NODE, VOLUME, begin, is_locked
+from gpuplan.emulators.hetzner_answers import (
+    Refused,
+    chosen,
+    error,
+    flag,
+    items,
+    objects,
+    page,
+    unfit,
+)
 from gpuplan.emulators.hetzner_companions import (
     COMPANIONS,
-    add,
-    attach_volume,
     check_free,
-    check_room,
     check_unprotected,
+    fresh_id,
     named,
     own,
     rename,
 )
 from gpuplan.emulators.hetzner_networks import NETWORKS, join_network
-from gpuplan.emulators.hetzner_servers import address_of, bill, show, sold_as, status, will_be
+from gpuplan.emulators.hetzner_orders import image_in, read_order, type_in
+from gpuplan.emulators.hetzner_servers import address_of, bill, place_of, show, sold_as, status, will_be
 from gpuplan.emulators.hetzner_shop import SHOP
 from gpuplan.emulators.http import Json, Request, Response, Routes
 from gpuplan.emulators.site import EmulatorType, Site
@@ -52,9 +60,7 @@ KNOBS: Mapping[str, JsonValue] = {
 """`create_fails_with` is the code with which a creation fails after it was accepted; `release_seconds` is how long a
 firewall counts as used by a server that is gone."""
 HOURLY_REQUESTS = RateLimit(requests=3600, per_seconds=3600)
-HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
 PUBLIC_KEY = re.compile(r"(?:ssh-(?:ed25519|rsa)|ecdsa-sha2-\S+) [A-Za-z0-9+/=]+")
-USER_DATA_BYTES = 32 * 1024
 SERVERS = Routes()
 
 Ids = Mapping[str, str]
@@ -62,53 +68,30 @@ Ids = Mapping[str, str]
 
 @SERVERS.on("POST", "/v1/servers")
 def create(site: Site, request: Request, ids: Ids) -> Response:
-    body, account = request.json(), request.account
-    name = text(body, "name", required=True)
-    if not HOST_NAME.fullmatch(name):
-        raise unfit("name", "must be a valid hostname")
-    sold, place = _type(body), _location(body)
-    image = _image(body, sold)
-    labels, public_net = labels_in(body), _public_net(body)
-    user_data = text(body, "user_data")
-    if len(user_data.encode()) > USER_DATA_BYTES:
-        raise unfit("user_data", "is too long")
-    keys = [named(site, KEY, key, account) for key in items(body, "ssh_keys")]
-    volumes = [named(site, VOLUME, volume, account) for volume in items(body, "volumes")]
-    networks = [named(site, NETWORK, network, account) for network in items(body, "networks")]
-    firewalls = [named(site, "firewall", entry.get("firewall"), account) for entry in objects(body, "firewalls")]
-    group = named(site, GROUP, body["placement_group"], account) if body.get("placement_group") else None
-    if not any(public_net.values()) and not networks:
-        raise unfit("public_net", "a server without public network needs a private one")
-    if len(site.things(NODE, account)) >= site.count("server_limit"):
-        details: JsonValue = {"limits": [{"name": "server_limit"}]}
-        raise Refused(403, "resource_limit_exceeded", "server limit exceeded", details)
-    if any(other.name == name for other in site.things(NODE, account)):
-        raise Refused(409, "uniqueness_error", "server name is already used", {"fields": [{"name": "name"}]})
-    if group is not None:
-        check_room(site, group)
-    if not site.take(sold.name, place.name):
+    account, order = request.account, read_order(site, request)
+    id, seconds = fresh_id(site), site.seconds("init_seconds")
+    places = [join_network(site, network, order.place, seconds) for network in order.networks]
+    if not site.take(order.sold.name, order.place.name):
         raise Refused(412, "resource_unavailable", "error during placement")
+    for volume in order.volumes:
+        volume.hidden["server"] = id
     hidden: Json = {
-        "type": sold.name,
-        "location": place.name,
-        "image": image,
-        "firewalls": [firewall.id for firewall in firewalls],
-        "networks": [],
-        "placement_group": group.id if group else None,
-        "public_net": public_net,
+        "type": order.sold.name,
+        "location": order.place.name,
+        "image": order.image,
+        "firewalls": [firewall.id for firewall in order.firewalls],
+        "networks": [*places],
+        "placement_group": order.group.id if order.group else None,
+        "ipv4": site.world.fresh_address() if order.has_ipv4 else "",
+        "ipv6": f"2001:db8:{int(id) % 65536:x}::" if order.has_ipv6 else "",
     }
-    fields: Json = {"labels": labels, "protection": {"delete": False, "rebuild": False}}
-    price = catalog.hourly(site, sold, place.name) + (catalog.IPV4_HOURLY if public_net["ipv4"] else 0)
-    server = add(site, account, NODE, name, fields, price=price, hidden=hidden)
-    ipv4 = site.world.fresh_address() if public_net["ipv4"] else ""
-    server.hidden |= {"ipv4": ipv4, "ipv6": f"2001:db8:{int(server.id) % 65536:x}::" if public_net["ipv6"] else ""}
-    for volume in volumes:
-        attach_volume(site, volume, server)
-    server.hidden["networks"] = [join_network(site, each, server, site.seconds("init_seconds")) for each in networks]
-    texts = [str(key.body["public_key"]) for key in keys] + PUBLIC_KEY.findall(user_data)
+    fields: Json = {"name": order.name, "labels": order.labels, "protection": {"delete": False, "rebuild": False}}
+    price = catalog.hourly(site, order.sold, order.place.name) + (catalog.IPV4_HOURLY if order.has_ipv4 else 0)
+    server = site.add(NODE, id, account, fields, name=order.name, price=price, hidden=hidden)
+    texts = [str(key.body["public_key"]) for key in order.keys] + PUBLIC_KEY.findall(order.user_data)
     server.login = Login(address_of(server), 22, ("root",), tuple(texts))
-    actions = _begin_creation(site, server, is_started=flag(body, "start_after_create", True))
-    password = None if keys else site.digits(20, "abcdefghjkmnpqrstuvwxyz23456789")
+    actions = _begin_creation(site, server, is_started=order.is_started)
+    password = None if order.keys else site.digits(20, "abcdefghjkmnpqrstuvwxyz23456789")
     answer: Json = {"server": show(site, server), "action": actions[0], "next_actions": [*actions[1:]]}
     return Response(201, {**answer, "root_password": password})
 
@@ -168,7 +151,7 @@ def act(site: Site, request: Request, ids: Ids) -> Response:
         case "change_type":
             action = _change_type(site, server, body)
         case "rebuild":
-            server.hidden["image"] = _image(body, sold_as(server))
+            server.hidden["image"] = image_in(body, sold_as(server))
             will_be(site, server, (0, "rebuilding"), (site.seconds("boot_seconds"), "running"))
             action = begin(site, server, "rebuild_server", site.seconds("boot_seconds"))
             return Response(201, {"action": action, "root_password": None})
@@ -234,7 +217,7 @@ def headers(site: Site, request: Request) -> Mapping[str, str]:
 
 
 def _change_type(site: Site, server: Thing, body: Json) -> Json:
-    wanted, current = _type(body, "server_type"), sold_as(server)
+    wanted, current = type_in(body), sold_as(server)
     if status(site, server) != "off":
         raise Refused(422, "server_not_stopped", "server is not stopped")
     disk = int(str(server.hidden.get("disk_gb", current.disk_gb)))
@@ -258,7 +241,7 @@ def _attach(site: Site, server: Thing, network: Thing) -> Json:
     if is_locked(site, network):
         raise Refused(409, "conflict", "network was changed during the request, please retry")
     seconds = site.seconds("network_seconds")
-    place = join_network(site, network, server, seconds)
+    place = join_network(site, network, place_of(server), seconds)
     server.hidden["networks"] = [*items(server.hidden, "networks"), place]
     begin(site, network, "attach_to_network", seconds)
     return begin(site, server, "attach_to_network", seconds)
@@ -289,47 +272,6 @@ def _gone(site: Site, account: str) -> list[Thing]:
 def _was_deleted(server: Thing) -> bool:
     """By a call, that is: what vanishes is not there from one moment to the next."""
     return any(action["command"] == "delete_server" for action in objects(server.hidden, "actions"))
-
-
-def _type(body: Json, field: str = "server_type") -> catalog.ServerType:
-    reference = text(body, field, required=True)
-    sold = catalog.type_of(reference)
-    if sold is None:
-        raise Refused(404, "not_found", f"server type not found: {reference}")
-    if sold.gone_since:
-        raise unfit(field, "server type is deprecated")
-    return sold
-
-
-def _location(body: Json) -> catalog.Location:
-    if body.get("datacenter"):
-        raise unfit("datacenter", "was removed, use location")
-    place = catalog.location_of(text(body, "location") or "fsn1")
-    if place is None:
-        raise Refused(404, "not_found", f"location not found: {text(body, 'location')}")
-    sold = _type(body)
-    if place.name not in sold.locations:
-        raise Refused(422, "invalid_input", f"unsupported location for server type: {sold.name} in {place.name}")
-    return place
-
-
-def _image(body: Json, sold: catalog.ServerType) -> int:
-    """By id, or by a name of the server's architecture."""
-    reference = text(body, "image", required=True)
-    image = catalog.IMAGES.get(int(reference)) if reference.isdigit() else None
-    if image is not None and image["architecture"] != sold.architecture:
-        raise unfit("image", "image and server type have different architectures")
-    by_name = (i for i in catalog.IMAGES.values() if (i["name"], i["architecture"]) == (reference, sold.architecture))
-    found = image or next(by_name, None)
-    if found is None:
-        raise Refused(404, "not_found", f"image not found: {reference}")
-    return int(str(found["id"]))
-
-
-def _public_net(body: Json) -> dict[str, JsonValue]:
-    asked = body.get("public_net")
-    wanted = asked if isinstance(asked, dict) else {}
-    return {"ipv4": flag(wanted, "enable_ipv4", True), "ipv6": flag(wanted, "enable_ipv6", True)}
 
 
 EMULATOR = EmulatorType(

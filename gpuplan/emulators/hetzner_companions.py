@@ -57,11 +57,15 @@ def add(
     price: Decimal | None = None,
     hidden: Json | None = None,
 ) -> Thing:
-    """A new object; ids are whole numbers, and names unique in a project."""
+    """A new object, if nothing of its kind in the project has that name. Raises Refused."""
     if any(other.name == name for other in site.things(kind, account)):
         raise taken("name", "name")
-    id = str(4_700_000 + len(site.world.ledger) + 1)
-    return site.add(kind, id, account, {"name": name, **body}, name=name, price=price, hidden=hidden)
+    return site.add(kind, fresh_id(site), account, {"name": name, **body}, name=name, price=price, hidden=hidden)
+
+
+def fresh_id(site: Site) -> str:
+    """Ids are whole numbers."""
+    return str(4_700_001 + len(site.world.ledger))
 
 
 def own(site: Site, kind: str, id: str, account: str) -> Thing:
@@ -144,7 +148,9 @@ def act_on_volume(site: Site, request: Request, ids: Ids) -> Response:
             volume.hidden["sizes"] = [*_sizes(volume), [at(site, seconds), number(body, "size")]]
             volume.prices.append((site.now, catalog.VOLUME_GB_MONTH * number(body, "size") / 730))
         case "attach":
-            attach_volume(site, volume, named(site, NODE, body.get("server"), request.account))
+            server = named(site, NODE, body.get("server"), request.account)
+            check_attachable(volume, str(server.hidden["location"]))
+            volume.hidden["server"] = server.id
         case "detach":
             volume.hidden["server"] = ""
         case "change_protection":
@@ -155,12 +161,12 @@ def act_on_volume(site: Site, request: Request, ids: Ids) -> Response:
     return Response(201, {"action": begin(site, volume, command.get(ids["action"], ids["action"]), seconds)})
 
 
-def attach_volume(site: Site, volume: Thing, server: Thing) -> None:
+def check_attachable(volume: Thing, location: str) -> None:
+    """Raises Refused for a volume that a server in that location cannot have."""
     if volume.hidden["server"]:
         raise Refused(422, "volume_already_attached", "volume is already attached to a server")
-    if volume.hidden["location"] != server.hidden["location"]:
+    if volume.hidden["location"] != location:
         raise unfit("server", "server and volume are in different locations")
-    volume.hidden["server"] = server.id
 
 
 @COMPANIONS.on("POST", "/v1/placement_groups")

@@ -69,10 +69,8 @@ def act_on_network(site: Site, request: Request, ids: Ids) -> Response:
     return Response(201, {"action": begin(site, network, ids["action"], 1)})
 
 
-def join_network(site: Site, network: Thing, server: Thing, seconds: float) -> Json:
+def join_network(site: Site, network: Thing, place: catalog.Location, seconds: float) -> Json:
     """The place of a server in a network, from some seconds on. Raises Refused."""
-    place = catalog.location_of(str(server.hidden["location"]))
-    assert place is not None
     subnets = [s for s in objects(network.body, "subnets") if s["network_zone"] == place.zone]
     used = number(network.hidden, "addresses")
     for subnet in subnets:

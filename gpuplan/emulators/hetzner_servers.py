@@ -16,8 +16,7 @@ from gpuplan.emulators.world import Thing
 
 
 def show(site: Site, server: Thing) -> Json:
-    sold, place = sold_as(server), catalog.location_of(str(server.hidden["location"]))
-    assert place is not None
+    sold, place = sold_as(server), place_of(server)
     group = site.thing(GROUP, str(server.hidden["placement_group"]), server.account)
     volumes = [int(v.id) for v in site.things(VOLUME, server.account) if v.hidden["server"] == server.id]
     created = server.created_at.isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -109,3 +108,9 @@ def address_of(server: Thing) -> str:
     networks = objects(server.hidden, "networks")
     ipv6 = f"{server.hidden['ipv6']}1" if server.hidden["ipv6"] else ""
     return str(server.hidden["ipv4"] or ipv6 or (networks[0]["ip"] if networks else ""))
+
+
+def place_of(server: Thing) -> catalog.Location:
+    place = catalog.location_of(str(server.hidden["location"]))
+    assert place is not None
+    return place

@@ -183,12 +183,19 @@ class Api:
                     yield line
 
     async def together(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-        """Several calls at once, within the account's limits; the results in order. The first error ends them all."""
+        """Several calls at once, within the account's limits; the results in order. The first error ends them all, and
+        is raised as it is."""
         import asyncio
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-        return [task.result() for task in tasks]
+        tasks = [asyncio.ensure_future(each) for each in work]
+        try:
+            return await asyncio.gather(*tasks)
+        except BaseException:
+            # Also when cancelled: a call that nobody awaits could still change something.
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            raise
 
     async def remembered(self, name: str, read: Callable[[], Awaitable[T]]) -> T:
         """What `read` answers, asked once for as long as the account is open: tables that do not change meanwhile."""

@@ -8,7 +8,7 @@ from gpuplan.core.errors import Failure, ProtocolMismatch
 from gpuplan.core.values import JsonValue
 from gpuplan.net.exchange import Answer, Call, Sender
 from gpuplan.net.payload import dig
-from gpuplan.net.profile import Cursor, LinkHeader, Numbered, Offset, Paging
+from gpuplan.net.profile import Cursor, LinkHeader, Numbered, Offset, Paging, Rising
 
 _NEXT = re.compile(r"<([^>]*)>\s*;[^,]*\brel=\"?next\"?")
 
@@ -31,7 +31,7 @@ async def walk(
         for item in found:
             yield item
         seen += len(found)
-        page = _next(page, paging, answer, seen, len(found))
+        page = _next(page, paging, answer, seen, found)
 
 
 def _sized(call: Call, paging: Paging | None) -> Call:
@@ -44,10 +44,13 @@ def _sized(call: Call, paging: Paging | None) -> Call:
             return _with(call, paging, {send: 0, paging.size: paging.page_size})
         case Cursor() | LinkHeader():
             return _with(call, paging, {paging.size: paging.page_size})
+        case Rising():
+            return call
 
 
-def _next(page: Call, paging: Paging | None, answer: Answer, seen: int, found: int) -> Call | None:
-    """The call for the page after this one."""
+def _next(page: Call, paging: Paging | None, answer: Answer, seen: int, items: Sequence[JsonValue]) -> Call | None:
+    """The call for the page after this one, which had `items`; `seen` counts all so far."""
+    found = len(items)
     match paging:
         case None:
             return None
@@ -67,11 +70,25 @@ def _next(page: Call, paging: Paging | None, answer: Answer, seen: int, found: i
         case LinkHeader():
             link = _NEXT.search(answer.headers.get("link", ""))
             return replace(page, path=_same_host(link[1]), query={}) if link else None
+        case Rising(page_size=size, most_pages=most):
+            is_last = found < size or seen >= size * most
+            return None if is_last else _from(page, paging, dig(items[-1], paging.column))
+
+
+def _from(page: Call, paging: Rising, value: JsonValue) -> Call | None:
+    """The search again, beginning with a value; None where a whole page had that one alone, and nothing leads on."""
+    body = page.body if isinstance(page.body, Mapping) else {}
+    bound: JsonValue = {paging.from_operator: value}
+    return (
+        None
+        if value is None or body.get(paging.column) == bound
+        else replace(page, body={**body, paging.column: bound})
+    )
 
 
 def _with(call: Call, paging: Paging, parameters: Mapping[str, str | int]) -> Call:
     given = {name: value for name, value in parameters.items() if name}
-    if isinstance(paging, LinkHeader) or not paging.in_body:
+    if isinstance(paging, (LinkHeader, Rising)) or not paging.in_body:
         return replace(call, query={**call.query, **given})
     return replace(call, body={**(call.body if isinstance(call.body, Mapping) else {}), **given})
 

@@ -129,7 +129,20 @@ class LinkHeader:
     page_size: int = 100
 
 
-Paging: TypeAlias = Cursor | Numbered | Offset | LinkHeader
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """A search in the order of `column` that has no pages: the next begins with the value the last item had, as a
+    filter `{column: {from_operator: value}}` of the body. Items on the border come twice."""
+
+    column: str
+    page_size: int
+    """What the server gives at most, whatever it is asked for; less than that is the last page."""
+    from_operator: str = "gte"
+    most_pages: int = 50
+    """There may be more than anyone wants to read."""
+
+
+Paging: TypeAlias = Cursor | Numbered | Offset | LinkHeader | Rising
 
 
 class Unit(StrEnum):

@@ -1,6 +1,6 @@
 """What a plan costs: USD per hour before and after.
 
-Called by `planner`, and by `checks` for the budget and for what policies look at.
+Called by `planner`, and by `checks` for the budget and for what policies look at; `price_told` by whoever shows costs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -72,14 +72,15 @@ def units(change: Change, nodes: Value) -> int:
 def _unless_halted(change: Change, halted: bool, capabilities: Mapping[str, Capabilities]) -> Decimal | None:
     record = change.refreshed or change.prior
     facts = change.observed.facts if record is None and change.observed is not None else {}
-    price = _price(facts if record is None else record.facts)
+    price = price_told(facts if record is None else record.facts)
     if price is None or record is None or not halted:
         return price
     known = capabilities.get(record.provider)
     return price if known is None or known.bills_when_stopped else Decimal(0)
 
 
-def _price(facts: Facts) -> Decimal | None:
+def price_told(facts: Facts) -> Decimal | None:
+    """USD per hour for the instance as a whole; None where its provider does not tell."""
     told = facts.get(PRICE)
     if told is None or isinstance(told, bool) or not isinstance(told, (str, int, float)):
         return None

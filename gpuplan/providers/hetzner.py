@@ -1,11 +1,12 @@
 """Hetzner Cloud: https://docs.hetzner.cloud (v1). Servers without GPUs, SSH keys, volumes, networks and firewalls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Kind
-from gpuplan.core.errors import Conflict, Failure, InvalidRequest, OutcomeUnknown, Refused, Unsupported
+from gpuplan.core.errors import Conflict, Failure, InvalidRequest, Refused, Unsupported
 from gpuplan.core.kinds import NetworkAttrs, NodeAttrs, SshKeyAttrs, VolumeAttrs
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import Observed, Status
@@ -15,6 +16,7 @@ from gpuplan.net.api import Api
 from gpuplan.net.collection import Collection, Observable, collection_of
 from gpuplan.net.exchange import Query
 from gpuplan.net.http_provider import http_type
+from gpuplan.net.marks import from_labels
 from gpuplan.net.profile import Effect
 from gpuplan.providers import hetzner_bodies as bodies
 from gpuplan.providers import hetzner_wire as wire
@@ -30,7 +32,7 @@ from gpuplan.providers.hetzner_tables import (
     VOLUMES,
     Options,
 )
-from gpuplan.providers.hetzner_wire import Action, Body, Location, PriceList, Server, ServerType, Tariff
+from gpuplan.providers.hetzner_wire import Action, Body, Key, Location, PriceList, Server, ServerType, Tariff
 
 
 class Hetzner:
@@ -83,9 +85,9 @@ class Hetzner:
         try:
             item = await self._api.call("POST", collection.route, json=body, answer=answer, at=at, gpu=machine, to=to)
         except Conflict as refusal:
-            if refusal.failure.code != TAKEN:
-                raise
-            return await self._namesake(collection, want, mark, refusal)
+            if collection is KEYS and refusal.failure.code == TAKEN:
+                raise await self._about_the_key(want, mark, refusal) from refusal
+            raise
         return self._observe(collection, item)
 
     async def delete(self, kind: Kind, remote_id: str, links: Links) -> None:
@@ -124,7 +126,7 @@ class Hetzner:
 
     async def _asked(self, want: Want, mark: Mark) -> tuple[Collection[Observable], Body]:
         """Where to make an object, and with which body."""
-        try:
+        with self._said(want):
             match want.kind:
                 case Kind.SSH_KEY:
                     return KEYS, bodies.to_key(want, mark)
@@ -135,44 +137,22 @@ class Hetzner:
                 case Kind.NETWORK:
                     return NETWORKS, bodies.to_network(want, mark, await self._zone(want))
             return SERVERS, bodies.to_server(want, mark)
-        except ValueError as exc:
-            raise self._refusal(InvalidRequest, want, str(exc)) from exc
 
-    async def _namesake(
-        self, collection: Collection[Observable], want: Want, mark: Mark, refusal: Conflict
-    ) -> Observed:
-        """What has the name, or the public key, already: our own object, where the answer to an earlier request got
-        lost. Names are fresh for every attempt, and so nobody else has this one by design."""
-        found = await self._find_by(collection, "name", want.name)
-        others: Sequence[Observed] = ()
-        if collection is KEYS:
-            others = await self._find_by(KEYS, "fingerprint", bodies.fingerprint(SshKeyAttrs.of(want.attrs).public_key))
-        for seen in (*found, *others):
-            if seen.mark is not None and seen.mark.token == mark.token:
-                return seen
-        if found:
-            raise refusal
-        for other in others:
-            raise self._refusal(
-                InvalidRequest,
-                want,
-                refusal.failure.message,
-                hint=f"the project has this public key as `{other.facts['name']}`: use that name, or import "
-                f"{other.remote_id}",
-            ) from refusal
-        # Taken by something that listings do not show yet: it may well be ours.
-        raise OutcomeUnknown(refusal.failure) from refusal
-
-    async def _find_by(self, collection: Collection[Observable], name: str, value: str) -> Sequence[Observed]:
-        to, payload = f"look for {collection.kind} {value}", collection.payload
-        pages = self._api.pages(collection.route, items=collection.many, answer=payload, query={name: value}, to=to)
-        seen = [self._observe(collection, item) async for item in pages]
-        # Those who imitate Hetzner may not know the parameter, and list everything.
-        return [each for each in seen if name != "name" or each.facts["name"] == value]
+    async def _about_the_key(self, want: Want, mark: Mark, refusal: Conflict) -> Refused:
+        """A name that is taken passes with the next attempt, which has another; a public key does not."""
+        to, fingerprint = "look for the public key", bodies.fingerprint(SshKeyAttrs.of(want.attrs).public_key)
+        query: Query = {"fingerprint": fingerprint}
+        async for key in self._api.pages(KEYS.route, items=KEYS.many, answer=Key, query=query, to=to):
+            mine = from_labels(key.labels)
+            if bodies.fingerprint(key.public_key) == fingerprint and (mine is None or mine.token != mark.token):
+                hint = f"the project has this public key as `{key.name}`: use that name, or import {key.id}"
+                return self._refusal(InvalidRequest, want, refusal.failure.message, hint=hint)
+        return refusal
 
     async def _update_server(self, want: Want, remote_id: str) -> Observed:
         asked, to = NodeAttrs.of(want.attrs), f"update {want.address}"
         server = await SERVERS.fetch(self._api, remote_id, to)
+        steps = await self._network_steps(server, want, to) if "networks" in want.update else []
         if "labels" in want.update:
             body = bodies.to_label_map(server.labels, asked.labels)
             await self._api.call("PUT", "/servers/{id}", remote_id, json=body, to=to)
@@ -180,15 +160,15 @@ class Hetzner:
             # A disk that has grown never shrinks: kept as it is, the way back stays open.
             resized: Body = {"server_type": asked.instance_type, "upgrade_disk": False}
             await self._act("/servers/{id}/actions/change_type", remote_id, to, resized)
-        steps = await self._network_steps(server, asked, to) if "networks" in want.update else []
         for route, id, body in steps:
             await self._act(route, id, to, body)
         seen = self._observe(SERVERS, await SERVERS.fetch(self._api, remote_id, to))
         is_changing = steps and seen.status is Status.RUNNING
         return replace(seen, status=Status.STARTING, detail="its networks change") if is_changing else seen
 
-    async def _network_steps(self, server: Server, asked: NodeAttrs, to: str) -> Sequence[tuple[str, str, Body]]:
-        steps = bodies.network_steps(server, asked.networks)
+    async def _network_steps(self, server: Server, want: Want, to: str) -> Sequence[tuple[str, str, Body]]:
+        with self._said(want):
+            steps = bodies.network_steps(server, NodeAttrs.of(want.attrs).networks)
         leaving = [id for route, id, _ in steps if route.endswith("remove_from_resources")]
         firewalls = await self._api.together(FIREWALLS.fetch(self._api, id, to) for id in leaving)
         fixed = {firewall.id for firewall in firewalls if not firewall.is_applied_to(server.id)}
@@ -210,7 +190,9 @@ class Hetzner:
             await collection.fetch(self._api, remote_id, to)
             message = f"{remote_id} is a private network and has no rules: declare a network of its own for them"
             raise self._refusal(Unsupported, want, message)
-        await self._act("/firewalls/{id}/actions/set_rules", FIREWALLS.own_id(remote_id), to, bodies.to_rules(want))
+        with self._said(want):
+            rules = bodies.to_rules(want)
+        await self._act("/firewalls/{id}/actions/set_rules", FIREWALLS.own_id(remote_id), to, rules)
         return self._observe(FIREWALLS, await FIREWALLS.fetch(self._api, remote_id, to))
 
     async def _switch(self, remote_id: str, action: str, *, to: str) -> Observed:
@@ -251,6 +233,14 @@ class Hetzner:
     async def _locations(self, to: str) -> Sequence[Location]:
         pages = self._api.pages("/locations", items="locations", answer=Location, to=to)
         return [place async for place in pages]
+
+    @contextmanager
+    def _said(self, want: Want) -> Iterator[None]:
+        """What cannot be said in Hetzner's words is refused, and nothing is sent."""
+        try:
+            yield
+        except ValueError as exc:
+            raise self._refusal(InvalidRequest, want, str(exc)) from exc
 
     def _refusal(self, error: type[Refused], want: Want, message: str, *, hint: str | None = None) -> Refused:
         verb = "update" if want.update else "create"

@@ -107,27 +107,27 @@ CAPABILITIES = Capabilities(
                 "ports": Mutability.LOCAL,
             },
             mark=MarkIn.LABEL,
-            idempotency=Idempotency.KEY,
+            idempotency=Idempotency.NAME,
             unique_names=True,
         ),
         Kind.SSH_KEY: KindCapabilities(
             {"public_key": Mutability.REPLACE},
             required=frozenset({"public_key"}),
             mark=MarkIn.LABEL,
-            idempotency=Idempotency.KEY,
+            idempotency=Idempotency.NAME,
             unique_names=True,
         ),
         Kind.VOLUME: KindCapabilities(
             {"size_gb": Mutability.GROW_ONLY, "region": Mutability.REPLACE},
             required=frozenset({"size_gb", "region"}),
             mark=MarkIn.LABEL,
-            idempotency=Idempotency.KEY,
+            idempotency=Idempotency.NAME,
             unique_names=True,
         ),
         Kind.NETWORK: KindCapabilities(
             {"region": Mutability.REPLACE, "cidr": Mutability.REPLACE, "rules": Mutability.IN_PLACE},
             mark=MarkIn.LABEL,
-            idempotency=Idempotency.KEY,
+            idempotency=Idempotency.NAME,
             unique_names=True,
         ),
     },
@@ -143,11 +143,15 @@ CAPABILITIES = Capabilities(
     symmetric_ports=True,
     workspace_path="/root",
     notes=(
-        "Hetzner Cloud has no GPUs: these are nodes for everything around them",
+        "a node without GPUs, for everything around those that have them",
         "a stopped server costs as much as a running one",
         "a network with `rules` is a firewall, one without is a private network",
         "servers have no logs",
     ),
+    lacks={
+        "gpu": "Hetzner Cloud rents no GPUs; its GPU machines are dedicated servers, ordered by the month elsewhere",
+        "spot": "Hetzner Cloud has one price for every server",
+    },
 )
 
 

@@ -89,11 +89,11 @@ class Server(Payload):
 
     def to_observed(self, now: datetime) -> Observed:
         status = STATUSES.get(self.status, Status.UNKNOWN)
-        attrs: Attrs = {
+        told = {
             "region": self.location.name or self.datacenter.location.name,
             "instance_type": self.server_type.name,
-            "labels": own_labels(self.labels),
         }
+        attrs: Attrs = {**{name: word for name, word in told.items() if word}, "labels": own_labels(self.labels)}
         facts: dict[str, JsonValue] = {
             "name": self.name,
             "hostname": self.name,

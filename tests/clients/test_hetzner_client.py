@@ -1,6 +1,7 @@
 """Hetzner's own Python client, `hcloud`, takes the emulator for the real thing."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hcloud import APIException, Client
@@ -15,7 +16,7 @@ from gpuplan.testing.emulated import Emulated, emulated
 from gpuplan.testing.hurried import HurriedClock
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpBYoKqHmF3jr7xkmI9YvNMM2bIXcSJ8vMfQ2vFKq1t team@example.com"
-MACHINE = {"server_type": ServerType(name="cpx22"), "image": Image(name="ubuntu-24.04")}
+MACHINE: dict[str, Any] = {"server_type": ServerType(name="cpx22"), "image": Image(name="ubuntu-24.04")}
 
 
 @pytest.fixture

@@ -73,21 +73,23 @@ class ApiDocument:
             yield "a body that the document has not"
             return
         body = exchange.request.json()
-        for field in body.keys() - self._resolved(schema).get("properties", {}).keys():
+        for field in body.keys() - self._fields(schema):
             yield f"sends {field}: not in the document"
         yield from (f"sends {f}" for f in self._errors(f"{pointer}/requestBody/content/application~1json/schema", body))
 
     def _judge_response(self, exchange: Exchange, operation: Mapping[str, Any], pointer: str) -> Iterator[str]:
         status, answers = str(exchange.response.status), operation["responses"]
-        ranges = (status, f"{status[0]}XX", f"{status[0]}xx")
+        ranges = (status, f"{status[0]}XX", f"{status[0]}xx", "default")
         key = next((each for each in ranges if each in answers), None)
         if key is None:
             yield f"answers {status}: not in the document"
             return
-        described = self._resolved(answers[key])
-        content = exchange.response.content
-        if content and "application/json" in described.get("content", {}):
-            path = f"{pointer}/responses/{key}/content/application~1json/schema"
+        # A described answer may be kept elsewhere in the document, and an error be JSON of a kind of its own.
+        place = answers[key].get("$ref", f"{pointer}/responses/{key}")
+        kinds = (kind for kind in self._resolved(answers[key]).get("content", {}) if kind.endswith("json"))
+        content, kind = exchange.response.content, next(kinds, None)
+        if content and kind:
+            path = f"{place}/content/{kind.replace('/', '~1')}/schema"
             yield from (f"answers {f}" for f in self._errors(path, json.loads(content)))
 
     def _operation(self, method: str, path: str) -> tuple[str, str, dict[str, Any]] | None:
@@ -111,6 +113,12 @@ class ApiDocument:
             # Of what is required the message alone names the one that is missing.
             rule = f"{error.validator} {json.dumps(error.validator_value, default=str)[:80]}"
             yield f"{where}: {error.message if error.validator == 'required' else rule}"
+
+    def _fields(self, schema: dict[str, Any]) -> set[str]:
+        """The names of an object's fields, in all the parts it is made of."""
+        whole = self._resolved(schema)
+        parts = [self._fields(part) for part in whole.get("allOf", ())]
+        return {*whole.get("properties", {}), *(name for part in parts for name in part)}
 
     def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in schema:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from gpuplan.core.desired import Kind
+from gpuplan.core.errors import Conflict
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import Status
 from gpuplan.core.ports import CanStop, CanUpdate, Want
@@ -107,7 +108,8 @@ async def _everything(bench: HttpBench) -> None:
         networks=[network.remote_id, firewall.remote_id],
         env={"A": "1"},
     )
-    await bench.provider.create(node.want, node.mark, bench.links)
+    with pytest.raises(Conflict):
+        await bench.provider.create(node.want, node.mark, bench.links)
     node = await change(bench, node, networks=[])
     node = await change(bench, node, networks=[network.remote_id])
     node = await change(bench, node, networks=[network.remote_id, firewall.remote_id])

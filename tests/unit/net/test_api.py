@@ -1,5 +1,7 @@
 """What an adapter calls, against the emulated Vultr in process: values in, values out."""
 
+from collections.abc import AsyncGenerator
+
 import pytest
 
 from gpuplan.core.errors import Failure, NotFound, ProtocolMismatch
@@ -103,6 +105,69 @@ def test_a_table_is_read_once_however_many_ask_for_it() -> None:
 
     assert [[1, 2]] * 5 == FakeClock().run(main())
     assert 1 == len(far.calls)
+
+
+def test_the_first_error_of_several_calls_is_raised_as_it_is() -> None:
+    account = api(Far(missing()))
+    calls = (account.call("GET", "/x", to="look") for _ in range(3))
+
+    async def main() -> None:
+        await account.together(calls)
+
+    with pytest.raises(NotFound):
+        FakeClock().run(main())
+
+
+def test_changes_of_a_whole_wait_for_each_other() -> None:
+    clock, account, steps = FakeClock(), api(Far(None)), list[str]()
+
+    async def change(name: str) -> None:
+        async with account.alone("list"):
+            steps.append(f"{name} reads")
+            await clock.sleep(1)
+            steps.append(f"{name} writes")
+
+    async def main() -> None:
+        await account.together([change("a"), change("b")])
+
+    clock.run(main())
+
+    assert ["a reads", "a writes", "b reads", "b writes"] == steps
+
+
+class Streaming:
+    """An answer in lines: each after so many seconds; it never ends."""
+
+    def __init__(self, clock: FakeClock, pauses: list[float]) -> None:
+        self._clock = clock
+        self._pauses = pauses
+        self.is_closed = False
+
+    async def lines(self, call: Call) -> AsyncGenerator[str, None]:
+        try:
+            for number, pause in enumerate([*self._pauses, 1e6]):
+                await self._clock.sleep(pause)
+                yield f"line {number}"
+        finally:
+            self.is_closed = True
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+@pytest.mark.parametrize(
+    ("pauses", "heard"), [([0, 1, 2], 3), ([14, 2], 2), ([0, 4, 1], 1), ([], 0)], ids=["even", "late", "gap", "silent"]
+)
+def test_a_stream_that_stays_open_ends_where_it_goes_quiet(pauses: list[float], heard: int) -> None:
+    clock = FakeClock()
+    stream = Streaming(clock, pauses)
+    account = Api(Far(None), stream, AccountFacts("acme", "https://acme.test", {}), clock, None)
+
+    async def main() -> list[str]:
+        return [line async for line in account.lines("/log", to="read", quiet_seconds=3)]
+
+    assert [f"line {number}" for number in range(heard)] == clock.run(main())
+    assert stream.is_closed
 
 
 def test_an_account_is_named_without_its_key() -> None:

@@ -42,3 +42,10 @@ def test_a_script_with_volumes_is_a_script(tmp_path: Path) -> None:
 
     subprocess.run(["sh", "-n", "-c", script], check=True, timeout=20)
     assert "'/my data'" in script
+
+
+def test_what_the_cloud_itself_needs_goes_beside_the_keys() -> None:
+    told = first_boot(keys=[KEY], config={"chpasswd": {"expire": False}})
+
+    assert '#cloud-config\n{"chpasswd": {"expire": false}, "ssh_authorized_keys": ["ssh-ed25519 AAAA me"]}\n' == told
+    assert '#cloud-config\n{"chpasswd": {"expire": false}}\n' == first_boot(config={"chpasswd": {"expire": False}})

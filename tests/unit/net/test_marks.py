@@ -31,6 +31,17 @@ def test_a_mark_comes_back_from_tags_and_from_texts(mark: Mark) -> None:
     assert "train-3" == name_in_text(to_text("train-3", mark))
 
 
+@given(marks, st.integers(0, 300))
+def test_a_text_with_little_room_for_a_mark_keeps_the_token(mark: Mark, limit: int) -> None:
+    text = to_text("data", mark, limit=limit)
+    back = from_text(text)
+
+    assert len(text) <= max(limit, len(to_text("data", Mark(mark.token))))
+    assert back is not None
+    assert mark.token == back.token
+    assert "data" == name_in_text(text)
+
+
 @given(marks)
 def test_a_mark_comes_back_from_labels_as_far_as_it_fits(mark: Mark) -> None:
     labels = to_labels(mark)

@@ -6,7 +6,7 @@ import pytest
 from gpuplan.core.errors import ProtocolMismatch
 from gpuplan.net.exchange import Answer, Call
 from gpuplan.net.paging import walk
-from gpuplan.net.profile import Cursor, Effect, LinkHeader, Numbered, Offset, Paging
+from gpuplan.net.profile import Cursor, Effect, LinkHeader, Numbered, Offset, Paging, Rising
 from gpuplan.testing.clock import FakeClock
 
 
@@ -97,3 +97,22 @@ def test_a_listing_that_leads_in_a_circle_is_not_understood() -> None:
 def test_an_answer_without_a_list_is_never_an_empty_one(body: Any) -> None:
     with pytest.raises(ProtocolMismatch):
         listed(Pages([Answer(200, {}, body)]), None)
+
+
+def test_a_search_without_pages_is_read_on_from_where_it_ended() -> None:
+    prices = [[{"price": 1}, {"price": 2}], [{"price": 2}, {"price": 3}], [{"price": 3}]]
+    pages = Pages([Answer(200, {}, {"items": page}) for page in prices])
+
+    assert [1, 2, 2, 3, 3] == [item["price"] for item in listed(pages, Rising("price", 2)) if isinstance(item, dict)]
+    assert [{}, {"price": {"gte": 2}}, {"price": {"gte": 3}}] == pages.asked
+
+
+def test_a_search_without_pages_ends_where_nothing_leads_on_or_enough_was_read() -> None:
+    def same() -> Pages:
+        return Pages([Answer(200, {}, {"items": [{"price": 1}, {"price": 1}]}) for _ in range(9)])
+
+    stuck, cut = same(), same()
+    listed(stuck, Rising("price", 2))
+    listed(cut, Rising("price", 2, most_pages=1))
+
+    assert (2, 1) == (len(stuck.asked), len(cut.asked))
