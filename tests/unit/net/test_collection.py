@@ -34,7 +34,7 @@ class Shelf:
         return Answer(200, {}, {"disks": [{"id": "1"}, {"id": "2"}]})
 
     async def lines(self, call: Call) -> AsyncGenerator[str, None]:
-        for line in ():
+        for line in list[str]():
             yield line
 
     async def close(self) -> None:
