@@ -280,7 +280,7 @@ def _discouraged(
         if why := capabilities[provider].deprecated:
             yield Diagnostic(
                 id="deprecated-provider",
-                summary=f"`{provider}` is not for new nodes any more: {why}",
+                summary=f"`{provider}` is discouraged for new nodes: {why}",
                 labels=(Label(At(configuration.providers[provider].path, key=True), "configured here"),),
                 severity=Severity.WARNING,
             )

@@ -64,11 +64,10 @@ class RunPod:
 
     async def health(self) -> Account:
         await self._keys.read("look at the account")
-        return Account(self._api.account_id(), self._api.endpoint)
+        return Account(self._api.account_id(self._options.account), self._api.endpoint)
 
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
         provider, now, found = self._api.provider, self._api.clock.now(), list[Offer]()
-        wants_cpu = not query.gpu and not query.gpu_count
         if query.gpu_count != 0:
             counts = (query.gpu_count,) if query.gpu_count else market.GPU_COUNTS
             clouds = ("secure", "community") if self._options.cloud == "any" else (self._options.cloud,)
@@ -77,10 +76,8 @@ class RunPod:
                 board = dict(zip(counts, boards, strict=True))
                 for count in counts if query.gpu_count else range(1, max(counts) + 1):
                     found += market.to_gpu_offers(board, cloud, count, provider, now)
-        if wants_cpu:
-            flavors = await self._api.together(self._cpus(count) for count in market.CPU_COUNTS)
-            for count, types in zip(market.CPU_COUNTS, flavors, strict=True):
-                found += market.to_cpu_offers(types, count, provider, now)
+        if not query.gpu and not query.gpu_count:
+            found += market.to_cpu_offers(await self._cpus(), provider, now)
         regions = query.regions or self._options.regions
         found = [offer for offer in found if query.gpu in ("", offer.gpu)]
         return [offer for offer in found if not regions or offer.region in regions]
@@ -269,9 +266,8 @@ class RunPod:
             "GET", "/v2/catalog/gpus", query=query, answer=tuple[GpuType, ...], at="gpus", to=to
         )
 
-    async def _cpus(self, count: int) -> Sequence[CpuType]:
-        query: Query = {"include": "AVAILABILITY", "product": "POD", "vcpuCount": count}
-        to = "list CPU types"
+    async def _cpus(self) -> Sequence[CpuType]:
+        query, to = {"include": "AVAILABILITY", "product": "POD"}, "list CPU types"
         return await self._api.call(
             "GET", "/v2/catalog/cpus", query=query, answer=tuple[CpuType, ...], at="cpus", to=to
         )

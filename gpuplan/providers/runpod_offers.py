@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import product
 
 from gpuplan.core.gpus import canonical_gpu, known_gpus
 from gpuplan.core.offers import Offer, Pricing, Stock
@@ -24,9 +25,9 @@ STOCKS: Mapping[str, Stock] = {
     "MEDIUM": Stock.SOME,
     "HIGH": Stock.PLENTY,
 }
-CPU_COUNTS = (2, 4, 8, 16, 32)
+CPU_COUNTS = (2, 4, 8, 16, 32, 64)
 GPU_COUNTS = (1, 2, 4, 8)
-"""What availability is asked for; it holds for smaller pods too."""
+"""What availability is asked for, in a call each; it holds for smaller pods too."""
 
 
 class Place(CamelPayload):
@@ -111,9 +112,9 @@ def to_gpu_offers(
             )
 
 
-def to_cpu_offers(types: Sequence[CpuType], count: int, provider: str, now: datetime) -> Iterator[Offer]:
-    """Pods with so many virtual CPUs and no GPU."""
-    for type in types:
+def to_cpu_offers(types: Sequence[CpuType], provider: str, now: datetime) -> Iterator[Offer]:
+    """Pods without a GPU, in all sizes. Their stock is that of the smallest: CPUs are not what RunPod is short of."""
+    for type, count in product(types, CPU_COUNTS):
         if not type.vcpu.min <= count <= type.vcpu.max or not type.price.secure_per_vcpu:
             continue
         for region, stock in type.places():

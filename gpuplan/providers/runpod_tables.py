@@ -37,7 +37,7 @@ RULES = (
     Rule(NoCapacity, status=400, route=PODS.route, hint=EITHER),
     Rule(AuthFailed, status=403, route=PODS.route, message="access denied|scope|read.?only"),
     Rule(QuotaExceeded, status=403, method="POST", route=PODS.route, hint=POOL),
-    Rule(Conflict, status=400, method="DELETE"),
+    Rule(Conflict, status=400, method="DELETE", route=f"{VOLUMES.route}/{{id}}"),
     Rule(Unsupported, status=409, message="cluster"),
 )
 PROFILE = HttpProfile(
@@ -93,7 +93,6 @@ CAPABILITIES = Capabilities(
     logs=True,
     log_streaming=True,
     shared_filesystem=True,
-    serverless=True,
     notes=(
         "a pod is a container: a change of image, command, env, ports, disk or keys empties its disk",
         "a stopped pod keeps its host and may find its GPUs taken: a network volume on a new pod does not",
@@ -108,3 +107,4 @@ class Options(HttpOptions):
         "secure", description="whose machines: those of RunPod's data centres, those of strangers, or both"
     )
     regions: tuple[str, ...] = Field((), description="data centres to look for offers in; empty: all")
+    account: str = Field("", description="a lasting name for the account behind the key, which RunPod does not tell")
