@@ -29,7 +29,7 @@ _WORDS = {
     "user_data": "user data",
     "volumes": "volumes for nodes",
 }
-_FLAGS = {"spot": "spot", "confidential": "confidential", STOPPED: "stop_start"}
+_FLAGS = {"spot": "spot", "confidential": "confidential", "setup": "exec", STOPPED: "stop_start"}
 """Attributes that a capability of the whole provider must allow too."""
 
 _DESTROYS = frozenset({Action.DELETE, Action.REPLACE})

@@ -3,8 +3,8 @@
 Called by `resources` with evaluated values whose shape has been checked. What is not known yet stays as it is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import TypeGuard
 
 from gpuplan.core.gpus import parse_gpu
@@ -35,9 +35,10 @@ def canonical(name: str, value: Value) -> Value:
     return value if form is None else form(value)
 
 
-def attribute_names(section: str) -> list[str]:
+@cache
+def attribute_names(section: str) -> Collection[str]:
     """The attributes a resource of that section may have."""
-    return [name for name in MODELS[section].model_fields if name not in SETTINGS]
+    return dict.fromkeys(name for name in MODELS[section].model_fields if name not in SETTINGS)
 
 
 @lru_cache(maxsize=1024)

@@ -25,7 +25,7 @@ def find_cycle(instances: Mapping[Address, Desired]) -> list[Address] | None:
     import networkx
 
     directed: networkx.DiGraph[Address] = networkx.DiGraph(
-        [(address, need) for address in sorted(left) for need in sorted(left[address])]
+        [(address, need) for address in sorted(left, key=_order) for need in sorted(left[address], key=_order)]
     )
     cycle = [edge[0] for edge in networkx.find_cycle(directed)]
     # A resource stands for its blocks, and is no stop of its own where its only block is on the way.
@@ -40,6 +40,10 @@ def tell_cycle(cycle: list[Address], shapes: Shapes, names: Names) -> Diagnostic
         labels.append(Label(At(_where(address, need, shapes, names)), text))
     hint = "remove one of the two" if len(cycle) == 2 else "remove this" if len(cycle) == 1 else "remove one of these"
     return Diagnostic("dependency-cycle", "resources wait for each other", tuple(labels), hint=hint)
+
+
+def _order(address: Address) -> tuple[str, str, bool, int, str, int]:
+    return address.order
 
 
 def _graph(instances: Mapping[Address, Desired]) -> Graph:

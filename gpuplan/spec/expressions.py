@@ -4,7 +4,7 @@ Called by `resources`, `outputs` and whoever else has a raw value of the spec. `
 an `Evaluation` reads raw values in one place of it and notes which resources they refer to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol
 
 from gpuplan.core.address import Address
@@ -36,7 +36,7 @@ class Target(Protocol):
 
 
 class Directory(Protocol):
-    def names(self, section: str) -> Sequence[str]: ...
+    def names(self, section: str) -> Collection[str]: ...
 
     def target(self, section: str, name: str) -> Target: ...
 
@@ -193,7 +193,7 @@ class Evaluation:
             fail("not-known-yet", "no resource can be referred to here", at)
         known = directory.names(path.root)
         if not steps:
-            hint = f"write `{path.root}.{known[0]}`" if known else f"`{path.root}` is empty"
+            hint = f"write `{path.root}.{next(iter(known))}`" if known else f"`{path.root}` is empty"
             fail("unknown-reference", f"`{path.root}` stands alone", at, hint=hint)
         name = str(steps[0])
         if name not in known:

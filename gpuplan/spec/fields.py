@@ -5,6 +5,7 @@ unknown, secret or a reference until it is applied.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, WithJsonSchema
@@ -88,6 +89,7 @@ def _checked(id: str, check: Callable[[Any], object], *, accepts: tuple[type, ..
     return PlainValidator(validate)
 
 
+@lru_cache(maxsize=1024)
 def _check_gpu(text: str) -> None:
     try:
         parse_gpu(text)

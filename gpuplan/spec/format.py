@@ -13,6 +13,8 @@ from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNo
 from gpuplan.spec.compose import Unreadable, compose
 
 _STEP = 2
+_MOST_ROUNDS = 4
+"""Spaces that went may show others that can go."""
 _STRANGE_BREAKS = re.compile("[\r\x85\u2028\u2029]")
 _DASH = re.compile(r"( *)-( +)(?=\S)")
 
@@ -32,17 +34,25 @@ class _TooOdd(Exception):
 
 def format_source(text: str) -> str:
     """The text in canonical layout; unchanged when it is not YAML. Idempotent."""
-    plain = text.replace("\r\n", "\n")
-    meaning = _meaning(plain)
-    if meaning is None or _STRANGE_BREAKS.search(plain):
+    formatted = text.replace("\r\n", "\n")
+    meaning = _meaning(formatted)
+    if meaning is None or _STRANGE_BREAKS.search(formatted):
         return text
-    for attempt in (_indented, lambda same: same):
+    for _ in range(_MOST_ROUNDS):
+        before, formatted = formatted, _once(formatted, meaning)
+        if formatted == before:
+            return formatted
+    return text
+
+
+def _once(text: str, meaning: Meaning) -> str:
+    for arrange in (_indented, str):
         try:
-            formatted = _tidied(attempt(plain))
+            arranged = _tidied(arrange(text))
         except _TooOdd:
             continue
-        if _meaning(formatted) == meaning:
-            return formatted
+        if _meaning(arranged) == meaning:
+            return arranged
     return text
 
 

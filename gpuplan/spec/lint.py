@@ -28,10 +28,14 @@ _ANY_TOKEN = re.compile("|".join(f"(?P<t{index}>{pattern})" for index, (pattern,
 _BEGINNINGS = re.compile(r"hf_|sk-|AKIA|ASIA|rpa_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|-----BEGIN")
 
 
-def literal_secrets(document: JsonValue, text: str) -> Iterator[tuple[str, Diagnostic]]:
-    """Every token that is written out, with what to say about it. `text` is all files: mostly it rules them out."""
-    if _BEGINNINGS.search(text) is None:
-        return
+def tokens_in(text: str) -> Iterator[str]:
+    """What looks like a token in a text that may not even be YAML: never to be quoted."""
+    if _BEGINNINGS.search(text) is not None:
+        yield from (match[0] for match in _ANY_TOKEN.finditer(text))
+
+
+def literal_secrets(document: JsonValue) -> Iterator[tuple[str, Diagnostic]]:
+    """Every token that is written out, with what to say about it."""
     for path, value in _texts(document, ()):
         match = _ANY_TOKEN.search(value)
         if match is None:

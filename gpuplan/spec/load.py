@@ -63,7 +63,7 @@ def load(files: Sequence[SourceFile], inputs: Inputs) -> Configuration:
     except Silenced:
         configuration = None
     if configuration is None or sink.errors:
-        found = dict.fromkeys(sorted(sink, key=sources.order))
+        found = dict.fromkeys(map(sources.shown, sorted(sink, key=sources.order)))
         error = SpecError(diagnostics=tuple(found))
         error.locator = sources
         raise error
@@ -72,10 +72,12 @@ def load(files: Sequence[SourceFile], inputs: Inputs) -> Configuration:
 
 def _load(files: Sequence[SourceFile], inputs: Inputs, sources: Sources, sink: Sink) -> Configuration | None:
     raw = read_document(files, inputs.read_file, sources, sink)
+    tokens = [token for file in sources.files for token in lint.tokens_in(file.content.decode(errors="replace"))]
+    for token in tokens:
+        sources.hide(token)
     if raw is None:
         return None
-    text = "\n".join(file.content.decode() for file in sources.files)
-    for secret, diagnostic in lint.literal_secrets(raw, text):
+    for secret, diagnostic in lint.literal_secrets(raw) if tokens else ():
         sources.hide(secret)
         sink.add(diagnostic)
     document, broken = _checked(raw, sink)
@@ -95,7 +97,8 @@ def _load(files: Sequence[SourceFile], inputs: Inputs, sources: Sources, sink: S
     parts = {
         "providers": {name: [block.type, providers.options.get(name)] for name, block in providers.blocks.items()},
         "outputs": {name: output.value for name, output in statements.outputs.items()},
-        "rest": [raw.get("budget"), raw.get("policies"), raw.get("moved"), raw.get("imports"), raw.get("removed")],
+        "policies": raw.get("policies"),
+        "rest": repr((statements.max_hourly, statements.moved, statements.imports, statements.removed)),
     }
     return Configuration(
         project=document.project,
@@ -146,13 +149,16 @@ def _checked(raw: dict[str, JsonValue], sink: Sink) -> tuple[Document, Broken]:
 
 
 def _leave_out(document: dict[str, JsonValue], path: Path, broken: Broken) -> None:
-    section, name, *field = (*map(str, path[:3]), "", "")
+    if not path:
+        return
+    section, *rest = map(str, path)
     block = document.get(section)
-    if isinstance(block, dict) and name:
-        document[section] = {key: value for key, value in block.items() if key != name}
-        broken.setdefault((section, name), set()).add(field[0])
-    else:
+    if not rest or not isinstance(block, dict):
         document.pop(section, None)
+        return
+    name, *fields = rest
+    document[section] = {key: value for key, value in block.items() if key != name}
+    broken.setdefault((section, name), set()).update(fields[:1])
 
 
 def _names(document: Document, raw: Mapping[str, JsonValue], inputs: Inputs, sources: Sources, sink: Sink) -> Names:

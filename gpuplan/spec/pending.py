@@ -115,9 +115,9 @@ def compute(run: Callable[[Mapping[str, JsonValue]], JsonValue], inputs: Sequenc
             value = UNKNOWN if isinstance(value, Unknown) else value is not None
         elif entry.missing is not None:
             continue
-        elif entry.asks == "size" and has_unknown(value):
+        elif entry.asks == "size" and _is_incomplete(value):
             value = [0] * len(value) if isinstance(value, (Mapping, Sequence)) else value
-        if has_unknown(value):
+        if _is_incomplete(value):
             return UNKNOWN
         sensitive = sensitive or is_sensitive(value)
         names[entry.name] = revealed(value)
@@ -126,6 +126,16 @@ def compute(run: Callable[[Mapping[str, JsonValue]], JsonValue], inputs: Sequenc
     except UndefinedName as exc:
         raise next((entry.missing for entry in inputs if entry.missing and entry.name == exc.name), exc) from exc
     return sensitive_value(result) if sensitive else result
+
+
+def _is_incomplete(value: Value) -> bool:
+    """Whether something in it is unknown, or may be there that is not known yet: a mapping that answers for what it
+    lacks."""
+    if isinstance(value, Mapping):
+        return hasattr(value, "__missing__") or any(map(_is_incomplete, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return any(map(_is_incomplete, value))
+    return has_unknown(value)
 
 
 def walk(value: Value, steps: Sequence[Plain], name: str, at: At) -> Value:

@@ -35,6 +35,14 @@ class _Read(NamedTuple):
     depends_on: frozenset[Address]
 
 
+class _Made(NamedTuple):
+    """What the instances of a block have in common."""
+
+    candidates: tuple[Candidate, ...]
+    depends_on: frozenset[Address]
+    settings: Settings
+
+
 class Expansion:
     """Expands resource after resource into `instances`; what is wrong goes to the sink."""
 
@@ -76,22 +84,29 @@ class Expansion:
     def _resource(self, section: str, name: str) -> None:
         shape = self._shapes.target(section, name)
         path: Path = (section, name)
-        read: _Read | None = None
+        made: _Made | None = None
         varies = shape.keyed and _varies(shape.raw)
         for block in shape.blocks.values():
-            if read is None or varies:
-                read = self._read(shape, block, path)
-            settings = settings_of(read.model, lambda item, index: self._trigger(item, index, path))
-            if section == "clusters":
-                self._cluster(block, read, settings, path)
-            elif section in ("services", "jobs"):
-                self._workload(block, read, settings, path)
-            else:
-                self._plain(block, read, settings, path, shape)
+            if made is None or varies:
+                made = self._made(shape, block, path)
+            self._add(block, made, path)
+
+    def _made(self, shape: Shape, block: Block, path: Path) -> _Made:
+        read = self._read(shape, block, path)
+        settings = settings_of(read.model, lambda item, index: self._trigger(item, index, path))
+        match path[0]:
+            case "clusters":
+                return _Made(self._candidates(block, read, path), read.depends_on, settings)
+            case "services" | "jobs":
+                target = self._target(read, path)
+                return _Made(self._beside(target, read, path), read.depends_on | {target}, settings)
+        attrs = attributes_of(read.fields)
+        providers = block.providers or self._users(shape, path)
+        return _Made(tuple(Candidate(provider, attrs, path) for provider in providers), read.depends_on, settings)
 
     def _read(self, shape: Shape, block: Block, path: Path) -> _Read:
         evaluation = Evaluation(self._names, block.bound)
-        raw = dict(shape.raw)
+        raw = shape.raw
         fields = evaluation.value(raw, path)
         assert isinstance(fields, Mapping)
         model: Resource
@@ -135,15 +150,14 @@ class Expansion:
         except SpecError as exc:
             self._report(exc)
 
-    def _cluster(self, block: Block, read: _Read, settings: Settings, path: Path) -> None:
+    def _candidates(self, block: Block, read: _Read, path: Path) -> tuple[Candidate, ...]:
         common = attributes_of(read.fields)
         if block.is_group:
             common["nodes"] = block.nodes
         placement = read.fields.get("placement")
         candidates = []
         for index, provider in enumerate(block.providers):
-            attrs: Attrs = common
-            place = path
+            attrs, place = common, path
             if isinstance(placement, Mapping):
                 own = placement["any_of"]
                 assert isinstance(own, Sequence)
@@ -151,54 +165,32 @@ class Expansion:
                 assert isinstance(item, Mapping)
                 attrs = {**common, **attributes_of(item)}
                 place = (*path, "placement", "any_of", index)
-                self._check_options(attrs, provider, (*(place if "options" in item else path), "options"))
+                self._check_references(item, place)
+                self._check_options(attrs, provider, place if "options" in item else path)
             else:
-                self._check_options(attrs, provider, (*path, "options"))
-            self._check_references(attrs, path)
+                self._check_options(attrs, provider, path)
             candidates.append(Candidate(provider, self._keys.placed(attrs, provider), place))
-        self._add(block, Kind.GROUP if block.is_group else Kind.NODE, tuple(candidates), read, settings, path)
+        self._check_references(common, path)
+        return tuple(candidates)
 
-    def _add(
-        self,
-        block: Block,
-        kind: Kind,
-        candidates: tuple[Candidate, ...],
-        read: _Read,
-        settings: Settings,
-        path: Path,
-    ) -> None:
-        address = block.address
-        if block.nodes is None or kind is Kind.GROUP:
-            self.instances[address] = Desired(address, kind, candidates, read.depends_on, path, settings)
-            return
-        section, name, key, _ = address
-        for node in range(block.nodes):
-            instance = Address(section, name, key, node)
-            self.instances[instance] = Desired(instance, kind, candidates, read.depends_on, path, settings)
-
-    def _workload(self, block: Block, read: _Read, settings: Settings, path: Path) -> None:
+    def _target(self, read: _Read, path: Path) -> Address:
+        """The cluster a service or a job runs on."""
         at = At((*path, "on"))
         target = self._named(read.fields["on"], at)
         if target.kind != "clusters":
             fail("wrong-type", "`on` must be a cluster", at, label=f"this is `{target}`", hint="write `${clusters.x}`")
-        shape = self._shapes.target(target.kind, target.name)
-        attrs = {**attributes_of(read.fields), "on": Ref(target)}
-        providers = dict.fromkeys(
-            provider
-            for key, other in shape.blocks.items()
-            if target.key is None or key == target.key
-            for provider in other.providers
-        )
-        candidates = tuple(Candidate(provider, attrs, path) for provider in providers)
-        needs = _Read(read.fields, read.model, read.depends_on | {target})
-        self._add(block, SECTIONS[path[0]] if isinstance(path[0], str) else Kind.JOB, candidates, needs, settings, path)
+        return target
 
-    def _plain(self, block: Block, read: _Read, settings: Settings, path: Path, shape: Shape) -> None:
-        attrs = attributes_of(read.fields)
-        kind = SECTIONS[str(path[0])]
-        if block.providers:
-            self._add(block, kind, (Candidate(block.providers[0], attrs, path),), read, settings, path)
-            return
+    def _beside(self, target: Address, read: _Read, path: Path) -> tuple[Candidate, ...]:
+        """One candidate for each provider where the cluster may be."""
+        attrs = {**attributes_of(read.fields), "on": Ref(target)}
+        blocks = self._shapes.target(target.kind, target.name).blocks
+        chosen = blocks.values() if target.key is None else [blocks[target.key]]
+        providers = dict.fromkeys(provider for block in chosen for provider in block.providers)
+        return tuple(Candidate(provider, attrs, path) for provider in providers)
+
+    def _users(self, shape: Shape, path: Path) -> Sequence[str]:
+        """The providers that need a key which names none."""
         if shape.keyed:
             fail(
                 "missing-field",
@@ -207,9 +199,22 @@ class Expansion:
                 label="`provider` is missing here",
                 hint="with `count` or `for_each` a key belongs to one provider",
             )
-        for provider in sorted(self._keys.used_at.get(str(path[1]), ())):
-            placed = Block(block.address._replace(key=provider), {}, (provider,))
-            self._add(placed, kind, (Candidate(provider, attrs, path),), read, settings, path)
+        return sorted(self._keys.used_at.get(shape.address.name, ()))
+
+    def _add(self, block: Block, made: _Made, path: Path) -> None:
+        candidates, depends_on, settings = made
+        section, name, key, _ = block.address
+        if not block.providers and section == "ssh_keys":
+            for candidate in candidates:
+                address = Address(section, name, candidate.provider)
+                self.instances[address] = Desired(address, Kind.SSH_KEY, (candidate,), depends_on, path, settings)
+        elif block.nodes is None or block.is_group:
+            kind = Kind.GROUP if block.is_group else SECTIONS[section]
+            self.instances[block.address] = Desired(block.address, kind, candidates, depends_on, path, settings)
+        else:
+            for node in range(block.nodes):
+                address = Address(section, name, key, node)
+                self.instances[address] = Desired(address, Kind.NODE, candidates, depends_on, path, settings)
 
     def _shared_keys(self, skipped: Container[tuple[str, str]]) -> Mapping[str, Value]:
         texts: dict[str, Value] = {}
@@ -238,11 +243,12 @@ class Expansion:
     def _trigger(self, item: object, index: int, path: Path) -> Address:
         return self._named(item, At((*path, "lifecycle", "replace_triggered_by", index)))
 
-    def _check_options(self, attrs: Attrs, provider: str, path: Path) -> None:
+    def _check_options(self, attrs: Attrs, provider: str, place: Path) -> None:
         options = attrs.get("options")
         provider_type = self._providers.types.get(provider)
         if options is None or provider_type is None or not is_static(options):
             return
+        path = (*place, "options")
         if provider_type.node_options is None:
             label = Label(At(path, key=True), "not for nodes of this provider")
             summary = f"`{provider_type.name}` has no `options` for nodes"
@@ -252,25 +258,38 @@ class Expansion:
             raise SpecError(diagnostics=checked)
 
     def _check_references(self, attrs: Attrs, path: Path) -> None:
-        """That whole resources stand where one can be meant, and of the right kind."""
-        for field in ("ssh_keys", "networks"):
-            items = attrs.get(field)
-            for index, item in enumerate(items if isinstance(items, Sequence) and not isinstance(items, str) else ()):
-                self._check_reference(item, field, At((*path, field, index)))
-        mounts = attrs.get("volumes")
-        for index, mount in enumerate(mounts if isinstance(mounts, Sequence) and not isinstance(mounts, str) else ()):
-            if isinstance(mount, Mapping):
-                self._check_reference(mount.get("volume"), "volumes", At((*path, "volumes", index, "volume")))
+        """That resources are meant where one can be, and of the right kind."""
+        errors: list[SpecError] = []
+        for section in ("ssh_keys", "networks", "volumes"):
+            items = attrs.get(section)
+            if not isinstance(items, Sequence) or isinstance(items, str):
+                continue
+            for index, item in enumerate(items):
+                place = (*path, section, index)
+                try:
+                    if isinstance(item, Mapping):
+                        self._check_reference(item.get("volume"), section, At((*place, "volume")))
+                    else:
+                        self._check_reference(item, section, At(place))
+                except SpecError as exc:
+                    errors.append(exc)
+        if errors:
+            raise together(errors)
 
     def _check_reference(self, item: Value, section: str, at: At) -> None:
+        if isinstance(item, str):
+            name = item.removeprefix(f"{section}.")
+            if name in self._shapes.names(section):
+                hint = f'write `"${{{section}.{name}}}"`'
+                fail("wrong-form", f"`{item}` is an id at the provider", at, label="not a reference", hint=hint)
         if not isinstance(item, Ref):
             return
         if item.address.kind != section:
             fail("wrong-type", f"one of `{section}` belongs here", at, label=f"this is `{item.address}`")
-        if item.address.key is None and self._shapes.target(section, item.address.name).keyed:
-            one = next(iter(self._shapes.target(section, item.address.name).blocks.values()), None)
-            hint = f"say which one: `{one.address}`" if one else None
-            fail("unknown-reference", f"`{item.address}` is several", at, hint=hint)
+        shape = self._shapes.target(section, item.address.name)
+        if item.address.key is None and shape.keyed:
+            one = next((f"say which one: `{block.address}`" for block in shape.blocks.values()), None)
+            fail("unknown-reference", f"`{item.address}` is several", at, hint=one)
 
 
 def _without_nulls(fields: Mapping[str, Value]) -> dict[str, Value]:

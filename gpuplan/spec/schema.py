@@ -24,6 +24,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _EXPECTED = {
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "float_parsing": "a number",
+    "decimal_parsing": "a number",
+    "bool_parsing": "true or false",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "string_type": "text",
@@ -56,6 +60,7 @@ _NOUNS = {
 class _Problem(NamedTuple):
     path: Path
     type: str
+    message: str
     context: Mapping[str, Any]
     value: object
     from_union: bool
@@ -109,7 +114,8 @@ def _problem(error: ErrorDetails, value: object) -> _Problem:
         elif isinstance(value, list) and isinstance(part, int) and part < len(value):
             path.append(part)
             value = value[part]
-    return _Problem(tuple(path), error["type"], error.get("ctx", {}), value, len(path) < len(location))
+    context = error.get("ctx", {})
+    return _Problem(tuple(path), error["type"], error["msg"], context, value, len(path) < len(location))
 
 
 class _Translation:
@@ -175,7 +181,12 @@ class _Translation:
         )
 
     def _wrong_value(self, path: Path, problem: _Problem) -> Diagnostic:
-        id, expected = _expectation(problem)
+        expectation = _expectation(problem)
+        if expectation is None:
+            # From an adapter's own model, which says it in its own words.
+            said = str(problem.context.get("error") or problem.message)
+            return Diagnostic("wrong-value", f"`{_name(path)}` does not fit", (Label(At(path), said),))
+        id, expected = expectation
         shown = f"this {self._verb} {_shown(problem.value)}"
         hint = None
         if problem.type in ("literal_error", "enum") and isinstance(problem.value, str):
@@ -205,7 +216,7 @@ def _example(type: str, field: str | int, value: object) -> str | None:
     return None
 
 
-def _expectation(problem: _Problem) -> tuple[str, str]:
+def _expectation(problem: _Problem) -> tuple[str, str] | None:
     context = problem.context
     match problem.type:
         case "greater_than_equal":
@@ -227,7 +238,7 @@ def _expectation(problem: _Problem) -> tuple[str, str]:
         case "duration" | "constraint" | "port" | "address" | "command" | "gpu":
             words = _EXPECTED[f"{problem.type}_type"]
             return "wrong-form", words
-    return "wrong-value", str(context.get("reason") or context.get("error") or "something else")
+    return None
 
 
 def _unknown_gpu(path: Path, context: Mapping[str, Any]) -> Diagnostic:

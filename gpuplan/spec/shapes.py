@@ -4,7 +4,7 @@ Found out when somebody first asks, since a count may come from anywhere in the 
 what a reference means, and by `resources`, to expand.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuplan.core.address import Address
@@ -43,7 +43,7 @@ class Block:
 class Shape:
     """A resource with its blocks; a `Target` of references."""
 
-    def __init__(self, raw: Mapping[str, JsonValue], address: Address, blocks: Sequence[Block], *, keyed: bool) -> None:
+    def __init__(self, raw: dict[str, JsonValue], address: Address, blocks: Sequence[Block], *, keyed: bool) -> None:
         self.raw = raw
         self.address = address
         self.blocks = {block.address.key: block for block in blocks}
@@ -125,8 +125,8 @@ class Shapes:
         self._shapes: dict[Address, Shape] = {}
         self._open: list[Address] = []
 
-    def names(self, section: str) -> Sequence[str]:
-        return list(self.raw_section(section))
+    def names(self, section: str) -> Collection[str]:
+        return self.raw_section(section)
 
     def raw_section(self, section: str) -> Mapping[str, JsonValue]:
         found = self._document.get(section)

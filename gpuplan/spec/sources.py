@@ -5,10 +5,11 @@ is asked for: a spec without mistakes never pays for it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from gpuplan.core.diagnostics import At, Diagnostic, Path, Span
+from gpuplan.core.diagnostics import At, Diagnostic, Label, Path, Span
 from gpuplan.core.secret import Redactor
 from gpuplan.spec.compose import Unreadable, compose, split_lines
 from gpuplan.spec.source import SourceFile, merged_pairs, span_of
@@ -19,7 +20,7 @@ class Sources:
 
     def __init__(self) -> None:
         self._files: dict[str, SourceFile] = {}
-        self._roots: dict[str, Node | None] = {}
+        self._trees: dict[str, _Tree | None] = {}
         self._lines: dict[str, list[str]] = {}
         self._redactor = Redactor()
 
@@ -46,10 +47,10 @@ class Sources:
     def locate(self, at: At) -> Span | None:
         best: tuple[int, Span] | None = None
         for name in reversed(self._files):
-            root = self._root(name)
-            if root is None:
+            tree = self._tree(name)
+            if tree is None:
                 continue
-            depth, span = _find(name, root, at)
+            depth, span = tree.find(at)
             if span is not None and (best is None or depth > best[0]):
                 best = depth, span
         if best is None and not at.path and self._files:
@@ -69,6 +70,14 @@ class Sources:
                 return (names.index(span.file) if span.file in self._files else -1, span.line, span.column)
         return (len(self._files), 0, 0)
 
+    def shown(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The diagnostic with spans that were found while reading moved to where the redacted lines have them."""
+        labels = (
+            Label(self._as_shown(label.where), label.text) if isinstance(label.where, Span) else label
+            for label in diagnostic.labels
+        )
+        return replace(diagnostic, labels=tuple(labels))
+
     def _as_shown(self, span: Span) -> Span:
         """The span in the redacted line."""
         lines = self._text(span.file)
@@ -85,40 +94,53 @@ class Sources:
             self._lines[name] = split_lines(file.content.decode(errors="replace")) if file and is_text else []
         return self._lines[name]
 
-    def _root(self, name: str) -> Node | None:
-        if name not in self._roots:
+    def _tree(self, name: str) -> "_Tree | None":
+        if name not in self._trees:
             try:
-                self._roots[name] = compose(name, self._files[name].content)
+                root = compose(name, self._files[name].content)
             except (Unreadable, UnicodeDecodeError):
-                self._roots[name] = None
-        return self._roots[name]
+                root = None
+            self._trees[name] = None if root is None else _Tree(name, root)
+        return self._trees[name]
 
 
-def _find(file: str, root: Node, at: At) -> tuple[int, Span | None]:
-    """How much of the path exists, and the span of that part: its key when the rest is missing or `at.key` asks."""
-    key: Node | None = None
-    value = root
-    for depth, part in enumerate(at.path):
-        step = _step(value, part)
-        if step is None:
-            return depth, None if key is None and value is root else span_of(file, key or value)
-        key, value = step
-    if not at.path:
-        return 0, None
-    is_block = isinstance(value, CollectionNode) and not value.flow_style
-    return len(at.path), span_of(file, key if key is not None and (at.key or is_block) else value)
+class _Tree:
+    """The nodes of one file. Maps are indexed when they are first looked into: thousands of findings may ask."""
+
+    def __init__(self, file: str, root: Node) -> None:
+        self._file = file
+        self._root = root
+        self._entries: dict[int, dict[str, tuple[Node, Node]]] = {}
+
+    def find(self, at: At) -> tuple[int, Span | None]:
+        """How much of the path exists, and the span of that part: its key when the rest is missing or asked for."""
+        key: Node | None = None
+        value = self._root
+        for depth, part in enumerate(at.path):
+            step = self._step(value, part)
+            if step is None:
+                return depth, span_of(self._file, key or value) if depth else None
+            key, value = step
+        if not at.path:
+            return 0, None
+        is_block = isinstance(value, CollectionNode) and not value.flow_style
+        return len(at.path), span_of(self._file, key if key is not None and (at.key or is_block) else value)
+
+    def _step(self, node: Node, part: str | int) -> tuple[Node | None, Node] | None:
+        if isinstance(node, SequenceNode) and isinstance(part, int):
+            return (None, node.value[part]) if part < len(node.value) else None
+        if isinstance(node, MappingNode) and isinstance(part, str):
+            entries = self._entries.get(id(node))
+            if entries is None:
+                # The last one wins, as in the values; what `<<` brings in is weaker than what is written out.
+                pairs = (*merged_pairs(node), *node.value)
+                entries = self._entries[id(node)] = {pair[0].value: pair for pair in pairs if _is_scalar(pair[0])}
+            return entries.get(part)
+        return None
 
 
-def _step(node: Node, part: str | int) -> tuple[Node | None, Node] | None:
-    if isinstance(node, SequenceNode) and isinstance(part, int):
-        items: Sequence[Node] = node.value
-        return (None, items[part]) if part < len(items) else None
-    if isinstance(node, MappingNode):
-        # The last one wins, as in the values; what `<<` brings in is weaker than what is written out.
-        for key, value in reversed([*merged_pairs(node), *node.value]):
-            if key.value == part:
-                return key, value
-    return None
+def _is_scalar(node: Node) -> bool:
+    return isinstance(node, ScalarNode)
 
 
 def path_text(path: Path) -> str:

@@ -22,6 +22,10 @@ def _positions(tree: ast.Module) -> dict[str, int]:
             for part in node.body:
                 if isinstance(part, ast.FunctionDef) and part.name == "__init__":
                     positions |= _position(node.name, part)
+            # A record of one module's own: its fields are what it takes.
+            fields = [p.target.id for p in node.body if isinstance(p, ast.AnnAssign) and isinstance(p.target, ast.Name)]
+            if node.name.startswith("_") and (found := set(fields) & set(_PARAMETERS)):
+                positions[node.name] = fields.index(found.pop())
     return positions
 
 

@@ -34,7 +34,9 @@ _KINDS = {
     Kind.VOLUME: KindCapabilities({"size_gb": Mutability.GROW_ONLY, "region": Mutability.REPLACE}),
     Kind.SSH_KEY: KindCapabilities({"public_key": Mutability.REPLACE}),
 }
-PLAIN = Capabilities(ProviderKind.CLOUD, _KINDS, spot=True, stop_start=True, bills_when_stopped=False, offers=False)
+PLAIN = Capabilities(
+    ProviderKind.CLOUD, _KINDS, spot=True, stop_start=True, bills_when_stopped=False, exec=True, offers=False
+)
 PLAIN_SETTINGS = Settings()
 GROUPS = replace(PLAIN, kinds={Kind.GROUP: KindCapabilities({**_NODE, "nodes": Mutability.IN_PLACE})})
 
