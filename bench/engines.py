@@ -72,8 +72,7 @@ class Gpuplan:
     prepare: tuple[str, ...] = ()
 
     def environ(self) -> Mapping[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GPUPLAN_")}
-        return {**kept, "PYTHONPATH": str(ROOT)}
+        return {**_environ_without("GPUPLAN_", "PYTHON"), "PYTHONPATH": str(ROOT)}
 
     def write(self, graph: Graph, folder: Path) -> None:
         with (folder / "gpuplan.yaml").open("w") as spec:
@@ -116,8 +115,8 @@ class Terraform:
     prepare: tuple[str, ...] = ("init", "-input=false")
 
     def environ(self) -> Mapping[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-        return {**kept, "TF_CLI_CONFIG_FILE": os.devnull, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+        own = _environ_without("TF_")
+        return {**own, "TF_CLI_CONFIG_FILE": os.devnull, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
 
     def write(self, graph: Graph, folder: Path) -> None:
         with (folder / "main.tf").open("w") as program:
@@ -177,8 +176,7 @@ class Atlantide:
         self.program: tuple[str, ...] = (str(own) if own.exists() else "atlantide",)
 
     def environ(self) -> Mapping[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ATLANTIDE_")}
-        return {**kept, "NO_COLOR": "1", "COLUMNS": "100"}
+        return {**_environ_without("ATLANTIDE_", "PYTHON"), "NO_COLOR": "1", "COLUMNS": "100"}
 
     def write(self, graph: Graph, folder: Path) -> None:
         with (folder / "infra.py").open("w") as program:
@@ -232,6 +230,11 @@ def engines() -> tuple[Engine, ...]:
 
 def is_installed(engine: Engine) -> bool:
     return shutil.which(engine.program[0]) is not None
+
+
+def _environ_without(*prefixes: str) -> dict[str, str]:
+    """The environment without settings of the engine's own, and without any that keep Python from caching bytecode."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
 def _changes(graph: Graph) -> tuple[int, int]:

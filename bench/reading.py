@@ -3,14 +3,13 @@
 `python -m bench.reading READER FILE` is that process: it prints the fastest of three readings in seconds.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.engines import ROOT, SPEC_HEAD
+from bench.engines import SPEC_HEAD, Gpuplan
 from bench.measure import run
 
 CLUSTERS = 10_000
@@ -85,7 +84,7 @@ def measure_reading(folder: Path, limit_seconds: float) -> list[Reading]:
         measured = run(
             [sys.executable, "-m", "bench.reading", reader, str(file)],
             folder=folder,
-            environ={**os.environ, "PYTHONPATH": str(ROOT)},
+            environ=Gpuplan().environ(),
             limit_seconds=limit_seconds,
         )
         if measured.status == 0:

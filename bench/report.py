@@ -70,7 +70,7 @@ def _state_kb(row: Row) -> float | None:
 def _startup_table(startups: Sequence[Startup]) -> str:
     lines = ["| whole process | seconds | peak MB |", "|---|---:|---:|"]
     for startup in startups:
-        lines.append(f"| `gpuplan {startup.command}` | {_number(startup.seconds)} | {startup.peak_mb:.0f} |")
+        lines.append(f"| {startup.title} | {_number(startup.seconds)} | {startup.peak_mb:.0f} |")
     return "\n".join(lines)
 
 

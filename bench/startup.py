@@ -9,12 +9,12 @@ from bench.engines import ROOT, Gpuplan
 from bench.measure import run
 
 _TIMES = 5
-COMMANDS = (("version",), ("plan",))
+COMMANDS = {"`gpuplan version`": ("version",), "`gpuplan plan` of the quickstart": ("plan",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    command: str
+    title: str
     seconds: float | None
     peak_mb: float
     wrong: str = ""
@@ -24,10 +24,10 @@ def measure_startup(folder: Path, limit_seconds: float) -> list[Startup]:
     """The fastest of five runs of each command, in a copy of the quickstart that nothing was applied in."""
     quickstart = folder / "quickstart"
     shutil.copytree(ROOT / "examples" / "quickstart", quickstart, ignore=shutil.ignore_patterns("state"))
-    return [_measure(command, quickstart, limit_seconds) for command in COMMANDS]
+    return [_measure(title, command, quickstart, limit_seconds) for title, command in COMMANDS.items()]
 
 
-def _measure(command: Sequence[str], folder: Path, limit_seconds: float) -> Startup:
+def _measure(title: str, command: Sequence[str], folder: Path, limit_seconds: float) -> Startup:
     engine = Gpuplan()
     runs = [
         run([*engine.program, *command], folder=folder, environ=engine.environ(), limit_seconds=limit_seconds)
@@ -35,4 +35,4 @@ def _measure(command: Sequence[str], folder: Path, limit_seconds: float) -> Star
     ]
     best = min(runs, key=lambda measured: measured.seconds)
     wrong = next((measured.output for measured in runs if measured.status != 0), "")
-    return Startup(" ".join(command), None if wrong else best.seconds, best.peak_mb, wrong)
+    return Startup(title, None if wrong else best.seconds, best.peak_mb, wrong)

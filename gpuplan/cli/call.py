@@ -40,18 +40,20 @@ class Call:
 
     @cached_property
     def project(self) -> "Project":
-        from gpuplan.workflow.project import Project, selected_workspace
+        from gpuplan.workflow.project import Project, emulated_workspace, selected_workspace
 
         folder = Path(self.args.chdir)
         if not folder.is_dir():
             raise usage_error(f"there is no folder `{folder}`")
+        workspace = self.args.workspace or selected_workspace(folder)
         return Project(
             folder=folder,
             files=tuple(self.args.file or ()),
-            workspace=self.args.workspace or selected_workspace(folder),
+            workspace=emulated_workspace(workspace) if self.args.emulator else workspace,
             variables=dict(_pair(text) for text in self.args.var or ()),
             variable_files=tuple(self.args.var_file or ()),
             environ=self.environ,
+            emulator=self.args.emulator,
         )
 
     @cached_property
@@ -75,10 +77,18 @@ class Call:
         """Run the one coroutine of this command. Raises KeyboardInterrupt when a signal ended it."""
         import asyncio
 
+        kept: list[T] = []
+
+        async def keep() -> None:
+            # Not the task's result: when the loop ends, the signal module formats the finished task with all it holds,
+            # which for a plan of ten thousand nodes is a quarter of the command.
+            kept.append(await main)
+
         try:
-            return asyncio.run(main)
+            asyncio.run(keep())
         except asyncio.CancelledError as exc:
             raise KeyboardInterrupt from exc
+        return kept[0]
 
     def warn(self, warnings: Iterable["Diagnostic"], locator: "Locator | None", *, end: str = "\n") -> None:
         """Diagnostics that do not end the command, to standard error, followed by an empty line."""

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 error, 2 changes or drift, 130 interrupted. Imports nothin
 `gpuplan --help` are as fast as the interpreter.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A terminal that cannot show a character gets its number instead of a traceback.
         if stream.errors == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # A command keeps nearly all it makes until it ends: looking for rubbish often would find none.
+    gc.set_threshold(100_000, 50, 50)
     given = sys.argv[1:] if arguments is None else arguments
     return run(given, Streams(sys.stdin, sys.stdout, sys.stderr), os.environ)
 

@@ -82,7 +82,10 @@ class Change:
 
     @property
     def chosen(self) -> Ranked | None:
-        return next((place for place in self.places if not place.rejected), None)
+        for place in self.places:
+            if not place.rejected:
+                return place
+        return None
 
 
 class DriftKind(StrEnum):
