@@ -54,6 +54,7 @@ class Parser(argparse.ArgumentParser):
         self.flag("-C", "--chdir", metavar="DIR", default=".", help="work in that folder")
         self.flag("-f", "--file", metavar="FILE", action="append", help="a spec file or folder; may repeat")
         self.flag("--workspace", metavar="NAME", help="which state to work on")
+        self.flag("--emulator", metavar="URL", type=url, default="", help="rehearse against `gpuplan emulate`")
         self.flag("--var", metavar="NAME=VALUE", action="append", help="set a variable; may repeat")
         self.flag("--var-file", metavar="FILE", action="append", help="read variables from a YAML file; may repeat")
         self.flag("--json", action="store_true", help="print for programs")
@@ -175,6 +176,13 @@ def positive(text: str) -> int:
     if count(text) > 0:
         return count(text)
     raise argparse.ArgumentTypeError("it must be at least 1")
+
+
+def url(text: str) -> str:
+    """A flag's type: a base URL, without the slash at its end; empty for none."""
+    if not text or re.fullmatch(r"https?://[^/\s]+\S*", text):
+        return text.rstrip("/")
+    raise argparse.ArgumentTypeError(f"`{text}` is no URL like http://127.0.0.1:8900")
 
 
 def duration(text: str) -> float:

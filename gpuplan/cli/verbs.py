@@ -15,8 +15,12 @@ VERBS: Final = {
     "output": "print the outputs of the last apply",
     "state": "list, show, move, remove, pull or push what the state has",
     "import": "take over an object that exists already",
-    "providers": "print what each provider can do",
+    "orphans": "list, adopt or destroy what carries our mark and is in no state",
+    "offers": "print what the configured accounts rent now, and for how much",
+    "cost": "print what the clusters cost per hour, and have cost so far",
+    "providers": "print what each provider can do, or whether the accounts work",
     "logs": "print what a node wrote",
+    "emulate": "serve emulators of the providers on this machine",
     "unlock": "remove a lock that its owner left behind",
     "workspace": "list, select, create or delete workspaces",
     "version": "print the version",
@@ -34,7 +38,7 @@ def module_of(verb: str) -> str:
 
 
 FLAGS_WITH_VALUE: Final = frozenset(
-    {"-C", "--chdir", "-f", "--file", "--workspace", "--var", "--var-file", "--log-level", "--log-file"}
+    {"-C", "--chdir", "-f", "--file", "--workspace", "--emulator", "--var", "--var-file", "--log-level", "--log-file"}
 )
 """Of the global flags: needed to find the verb among them without building a parser."""
 
@@ -57,6 +61,7 @@ Global flags, before or after the verb:
   -C DIR             work in that folder
   -f FILE            a spec file or folder; may repeat, later ones merge over earlier ones
   --workspace NAME   which state to work on
+  --emulator URL     rehearse: every HTTP provider is the emulator there, and the state is one of its own
   --var NAME=VALUE   set a variable; may repeat
   --var-file FILE    read variables from a YAML file; may repeat
   --json             print for programs

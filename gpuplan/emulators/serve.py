@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import signal
 import socket
 import tempfile
 import threading
@@ -108,15 +109,19 @@ async def served(desk: Desk, *, host: str = "127.0.0.1", port: int = 0, folder: 
 
 
 def run(desk: Desk, *, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until interrupted; `announce` gets the base URL once requests are answered. Raises OSError for a port."""
+    """Serve until SIGINT or SIGTERM; `announce` gets the base URL once requests are answered. Raises OSError for a
+    port."""
 
-    async def forever() -> None:
+    async def until_told_to_end() -> None:
+        ended = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
         with tempfile.TemporaryDirectory(prefix="gpuplan-emulator-") as folder:
             async with served(desk, host=host, port=port, folder=Path(folder)) as url:
                 announce(url)
-                await asyncio.Event().wait()
+                await ended.wait()
 
-    asyncio.run(forever())
+    asyncio.run(until_told_to_end())
 
 
 @contextmanager

@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from gpuplan.core.desired import Configuration, ProviderBlock
+from gpuplan.core.diagnostics import Diagnostic
+from gpuplan.core.errors import GpuplanError
 from gpuplan.core.ports import Clock, OpenContext, Provider
 from gpuplan.core.secret import Redactor
 from gpuplan.core.state import State
+from gpuplan.spec.nearest import did_you_mean
 from gpuplan.workflow.project import Project, positions, provider_types
 
 
@@ -45,6 +49,46 @@ async def open_providers(
             await provider.close()
 
 
+def configured(configuration: Configuration, name: str) -> list[ProviderBlock]:
+    """The account of that name; all of them for an empty one. Raises GpuplanError when there is none."""
+    if not name:
+        return list(configuration.providers.values())
+    if name not in configuration.providers:
+        known = configuration.providers
+        hint = did_you_mean(name, known) or f"there are {', '.join(known)}"
+        found = Diagnostic(id="no-such-account", summary=f"the spec has no provider `{name}`", hint=hint)
+        raise GpuplanError(diagnostics=(found,))
+    return [configuration.providers[name]]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Configured accounts: those that could be opened, and why the others could not."""
+
+    opened: Mapping[str, Provider]
+    refused: Mapping[str, GpuplanError]
+
+
+@asynccontextmanager
+async def open_accounts(
+    blocks: Iterable[ProviderBlock], configuration: Configuration, project: Project, clock: Clock
+) -> AsyncIterator[Accounts]:
+    """For commands that ask as many accounts as they can: one that cannot be opened keeps nobody from the others."""
+    opened: dict[str, Provider] = {}
+    refused: dict[str, GpuplanError] = {}
+    try:
+        with positions(configuration):
+            for block in blocks:
+                try:
+                    opened[block.name] = open_provider(block, project, clock, configuration.redactor)
+                except GpuplanError as exc:
+                    refused[block.name] = exc
+            yield Accounts(opened, refused)
+    finally:
+        for provider in opened.values():
+            await provider.close()
+
+
 def open_provider(block: ProviderBlock, project: Project, clock: Clock, redactor: Redactor) -> Provider:
     """One account. Its options were checked with the spec."""
     kind = provider_types(project)[block.type]
@@ -53,6 +97,6 @@ def open_provider(block: ProviderBlock, project: Project, clock: Clock, redactor
         clock=clock,
         environ=project.environ,
         redactor=redactor,
-        emulator=project.environ.get("GPUPLAN_EMULATOR") or None,
+        emulator=project.emulator or None,
     )
     return kind.open(kind.options.model_validate(block.options), context)

@@ -1,17 +1,22 @@
-"""Ask about one thing: what an instance wrote, what a provider type can do. Called by `logs` and `providers`."""
+"""Ask about one thing: what an instance wrote, what a provider type can do, whether an account works.
+
+Called by `logs` and `providers`.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities
+from gpuplan.core.desired import Configuration, ProviderBlock
 from gpuplan.core.diagnostics import Diagnostic, Severity
 from gpuplan.core.errors import GpuplanError
-from gpuplan.core.ports import CanLog, Clock
+from gpuplan.core.ports import Account, CanLog, Clock, Provider
 from gpuplan.core.state import Recorded, State
+from gpuplan.engine.together import together
 from gpuplan.spec.nearest import did_you_mean
 from gpuplan.state.edit import covered
-from gpuplan.workflow.accounts import open_providers
+from gpuplan.workflow.accounts import open_accounts, open_providers
 from gpuplan.workflow.ledger import look_at_state, unborn
 from gpuplan.workflow.project import Project, load_spec, provider_types
 
@@ -77,3 +82,38 @@ def described_provider(project: Project, name: str) -> Described:
     kind = types[name]
     # Required options do not decide what a type can do; without any of them none need be written.
     return Described(name, kind.title, kind.capabilities(kind.options.model_construct()))
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A configured account that was asked whether it works; `problem` None: it does."""
+
+    block: ProviderBlock
+    seconds: float
+    account: Account | None
+    problem: GpuplanError | None
+
+
+async def checked_accounts(project: Project, type: str, *, clock: Clock) -> tuple[Configuration, list[Checked]]:
+    """The health of every account of the spec, or of those of one type. Raises GpuplanError for an unknown type."""
+    configuration = load_spec(project)
+    if type:
+        described_provider(project, type)
+    blocks = [block for block in configuration.providers.values() if type in ("", block.type)]
+    async with open_accounts(blocks, configuration, project, clock) as accounts:
+
+        async def check(block: ProviderBlock) -> Checked:
+            if block.name in accounts.refused:
+                return Checked(block, 0.0, None, accounts.refused[block.name])
+            return await _checked(block, accounts.opened[block.name], clock)
+
+        return configuration, await together(check(block) for block in blocks)
+
+
+async def _checked(block: ProviderBlock, provider: Provider, clock: Clock) -> Checked:
+    began = clock.monotonic()
+    try:
+        account = await provider.health()
+    except GpuplanError as exc:
+        return Checked(block, clock.monotonic() - began, None, exc)
+    return Checked(block, clock.monotonic() - began, account, None)

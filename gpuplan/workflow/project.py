@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuplan.core.diagnostics import Diagnostic, Sink
-from gpuplan.core.errors import GpuplanError, SpecError
+from gpuplan.core.errors import GpuplanError, SpecError, StateError
 from gpuplan.core.values import JsonValue
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "gpuplan.yaml"
 DEFAULT_WORKSPACE = "default"
+EMULATED = "-emulator"
+"""How the workspaces end that are kept for emulators."""
 VARIABLE_PREFIX = "GPUPLAN_VAR_"
 _SELECTED = Path(".gpuplan", "workspace")
 _VARIABLE_FILES = (".vars.yaml", ".vars.yml")
@@ -40,12 +42,16 @@ class Project:
     """Variables that a saved plan brings along: they count unless something else sets them."""
     types: "Mapping[str, ProviderType] | None" = None
     """Provider types; None: those that are installed."""
+    emulator: str = ""
+    """Base URL of the emulator that stands in for every HTTP provider; the workspace is then one of its own."""
 
 
 def load_spec(project: Project) -> "Configuration":
-    """Read, check and expand the spec. Raises SpecError with every problem."""
+    """Read, check and expand the spec. Raises SpecError with every problem, StateError for a workspace of the other
+    world: no state is ever used both with an emulator and without."""
     from gpuplan.spec.load import Inputs, load
 
+    _check_workspace(project)
     sources = spec_sources(project)
     inputs = Inputs(
         workspace=project.workspace,
@@ -170,6 +176,23 @@ def _literal(value: JsonValue) -> JsonValue:
     if isinstance(value, Mapping):
         return {name: _literal(item) for name, item in value.items()}
     return [_literal(item) for item in value] if isinstance(value, Sequence) else value
+
+
+def emulated_workspace(name: str) -> str:
+    """The workspace that a rehearsal of another one has."""
+    return name if name.endswith(EMULATED) else f"{name}{EMULATED}"
+
+
+def _check_workspace(project: Project) -> None:
+    if project.workspace.endswith(EMULATED) == bool(project.emulator):
+        return
+    if project.emulator:
+        fact, hint = "the plan was made for real accounts, and `--emulator` is given", "leave `--emulator` away"
+    else:
+        fact, hint = "workspaces with this ending are kept for emulators", "say where the emulator is: `--emulator URL`"
+    summary = f"`{project.workspace}` cannot be used {'with' if project.emulator else 'without'} an emulator"
+    found = Diagnostic(id="emulated-workspace", summary=summary, facts=(fact, "nothing was sent"), hint=hint)
+    raise StateError(diagnostics=(found,))
 
 
 def selected_workspace(folder: Path) -> str:

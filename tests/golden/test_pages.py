@@ -1,4 +1,5 @@
 """Every page here is a test: its files are written, its commands run against real local nodes, its output compared.
+A page that says `$EMULATOR` gets the URL of one.
 
 A block ` ```yaml NAME ` is a file. In a ` ```console ` block every line after `$ ` is a command, what follows is what
 it prints on both streams, and `[exit N]` ends what did not exit with 0.
@@ -10,10 +11,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from gpuplan.emulators.catalog import emulator_types
+from gpuplan.emulators.desk import Desk
+from gpuplan.emulators.serve import serving
+from gpuplan.emulators.world import World
 from gpuplan.net.clock import SystemClock
 from gpuplan.testing.local import end_all_in, no_process_in
 
@@ -24,6 +30,8 @@ _CHANGING = (
     (re.compile(r"after \d+[hms0-9]*s\b"), "after 0s"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| UTC)?"), "TIME"),
     (re.compile(r"\bas process \d+"), "as process PID"),
+    # As long as it was: it may stand in a table.
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "00000000-0000-0000-0000-000000000000"),
 )
 _PROGRESS = re.compile(r"\S+: \S.*(?:\.\.\.|after 0s.*)")
 
@@ -40,7 +48,7 @@ class Bench:
         program = commands / "gpuplan"
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gpuplan "$@"\n')
         program.chmod(0o755)
-        self._environ = {
+        self.environ = {
             "PATH": f"{commands}:{os.environ['PATH']}",
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / "state"),
@@ -53,7 +61,7 @@ class Bench:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.project,
-            env=self._environ,
+            env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -66,6 +74,7 @@ class Bench:
     def _steady(self, text: str) -> str:
         """The text without what differs from run to run; what runs side by side is sorted."""
         text = text.replace(str(self.home), "/home/ana")
+        text = text.replace(self.environ.get("EMULATOR", "no emulator"), "http://127.0.0.1:8900")
         for pattern, word in _CHANGING:
             text = pattern.sub(word, text)
         lines, side_by_side = [], []
@@ -93,12 +102,26 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def test_page_shows_what_the_program_prints(page: Path, bench: Bench, accept: bool) -> None:
     written = page.read_text(encoding="utf-8")
 
-    printed = _FENCE.sub(lambda match: _performed(match, bench), written)
+    with _emulated(bench, wanted="$EMULATOR" in written):
+        printed = _FENCE.sub(lambda match: _performed(match, bench), written)
 
     if accept:
         page.write_text(printed, encoding="utf-8")
     else:
         assert written == printed
+
+
+@contextmanager
+def _emulated(bench: Bench, *, wanted: bool) -> Iterator[None]:
+    """Machines boot at once there, and the ids are the same every time."""
+    if not wanted:
+        yield
+        return
+    world = World(SystemClock())
+    world.time.set_speed(600)
+    with serving(Desk(world, emulator_types(["vultr"]))) as url:
+        bench.environ["EMULATOR"] = url
+        yield
 
 
 def _performed(match: re.Match[str], bench: Bench) -> str:

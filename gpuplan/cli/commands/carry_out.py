@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from gpuplan.cli.call import Call
+from gpuplan.cli.console import Console
 from gpuplan.cli.parser import usage_error
 from gpuplan.core.events import Event, RunStarted
 from gpuplan.core.plan import Mode
@@ -82,23 +83,12 @@ class _Course:
         if self._shown and not call.console.json:
             from gpuplan.cli.render.plan import PlanView, render_plan
 
-            view = PlanView(planned.configuration.locator, planned.output_changes, call.console.out_color)
+            locator, emulator = planned.configuration.locator, call.project.emulator
+            view = PlanView(locator, planned.output_changes, call.console.out_color, emulator)
             call.console.out(render_plan(plan, view))
-        return self._approved or not planned.has_changes or await self._ask(plan.mode)
-
-    async def _ask(self, mode: Mode) -> bool:
-        console, operation = self._call.console, self._operation
-        if not console.can_ask:
-            raise usage_error(
-                f"`gpuplan {operation}` asks before it changes anything, and nobody is here to answer",
-                hint="approve it on the command line",
-                commands=(f"gpuplan {operation} --auto-approve",),
-            )
-        question, meaning = _QUESTIONS[mode]
-        console.note(f"{question}\n  {meaning}\n  Only `yes` will be accepted.\n\n  Enter a value: ", end="")
-        answer = await _line_of(console.stdin)
-        console.note("")
-        return answer.strip() == "yes"
+        if self._approved or not planned.has_changes:
+            return True
+        return await is_approved(call.console, self._operation, *_QUESTIONS[plan.mode])
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -142,6 +132,20 @@ class _Course:
         if outcome.interrupted:
             return INTERRUPTED
         return DONE if outcome.complete else FAILED
+
+
+async def is_approved(console: Console, operation: str, question: str, meaning: str) -> bool:
+    """Ask the person at the terminal. Raises UsageError when there is none."""
+    if not console.can_ask:
+        raise usage_error(
+            f"`gpuplan {operation}` asks before it changes anything, and nobody is here to answer",
+            hint="approve it on the command line",
+            commands=(f"gpuplan {operation} --auto-approve",),
+        )
+    console.note(f"{question}\n  {meaning}\n  Only `yes` will be accepted.\n\n  Enter a value: ", end="")
+    answer = await _line_of(console.stdin)
+    console.note("")
+    return answer.strip() == "yes"
 
 
 async def _line_of(stdin: TextIO) -> str:

@@ -38,7 +38,7 @@ def run(call: "Call") -> int:
     if call.console.json:
         call.console.out(save_plan(plan, call.project, planned.configuration), end="")
     else:
-        view = PlanView(locator, planned.output_changes, call.console.out_color)
+        view = PlanView(locator, planned.output_changes, call.console.out_color, call.project.emulator)
         call.console.out(render_plan(plan, view), end="")
     if (name := call.args.out) is not None:
         call.write(name, save_plan(plan, call.project, planned.configuration))

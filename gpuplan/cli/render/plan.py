@@ -50,11 +50,13 @@ class PlanView:
     locator: Locator | None = None
     outputs: Sequence[OutputChange] = ()
     color: bool = False
+    emulator: str = ""
+    """Where the emulator is that a rehearsal goes to."""
 
 
 def render_plan(plan: Plan, view: PlanView) -> str:
     """The whole text, ending with a line end."""
-    blocks = [*_drift_block(plan.drift), *_change_blocks(plan, view)]
+    blocks = [*_rehearsal_block(plan, view), *_drift_block(plan.drift), *_change_blocks(plan, view)]
     if plan.is_empty and view.outputs:
         blocks.append("Only outputs change: applying this plan writes them into the state, and sends nothing.\n")
     else:
@@ -64,6 +66,12 @@ def render_plan(plan: Plan, view: PlanView) -> str:
     if plan.partial:
         blocks.append("The plan covers only what --target and --exclude left; the rest was not compared.\n")
     return "\n".join(blocks)
+
+
+def _rehearsal_block(plan: Plan, view: PlanView) -> Iterator[str]:
+    if view.emulator:
+        where, workspace = clean(view.emulator), clean(plan.workspace)
+        yield f"Rehearsal: every HTTP provider is the emulator at {where}, the workspace is `{workspace}`.\n"
 
 
 def _change_blocks(plan: Plan, view: PlanView) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The capability matrix of the provider types. Called by `providers`."""
+"""The capability matrix of the provider types, and the health of accounts. Called by `providers`."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from gpuplan.cli.render.table import render_table
 from gpuplan.cli.render.text import clean
 from gpuplan.core.capabilities import Capabilities, KindCapabilities, Lease, RateLimit
 from gpuplan.core.values import JsonValue
-from gpuplan.workflow.looking import Described
+from gpuplan.workflow.looking import Checked, Described
 
 _HEADINGS = (
     "type",
@@ -51,6 +51,34 @@ def providers_json(described: Iterable[Described]) -> str:
         for each in described
     ]
     return json.dumps(document, indent=2) + "\n"
+
+
+def checked_table(checked: Iterable[Checked]) -> str:
+    return render_table(("name", "type", "works", "account", "endpoint", "answered in"), map(_checked_row, checked))
+
+
+def checked_json(checked: Iterable[Checked]) -> str:
+    document = [
+        {
+            "name": each.block.name,
+            "type": each.block.type,
+            "ok": each.problem is None,
+            "account": each.account.id if each.account else None,
+            "endpoint": each.account.endpoint if each.account else None,
+            "latency_seconds": round(each.seconds, 3),
+            "problem": None if each.problem is None else each.problem.id,
+        }
+        for each in checked
+    ]
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _checked_row(checked: Checked) -> tuple[str, ...]:
+    name, type = checked.block.name, checked.block.type
+    if checked.account is None:
+        return (name, type, "no", "-", "-", "-")
+    account = checked.account
+    return (name, type, "yes", account.id, account.endpoint or "-", f"{checked.seconds * 1000:.0f} ms")
 
 
 def _row(described: Described) -> tuple[str, ...]:

@@ -1,0 +1,85 @@
+"""What can be rented now, at every configured account. Called by `offers`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TypeAlias
+
+from gpuplan.core.desired import Configuration
+from gpuplan.core.errors import GpuplanError
+from gpuplan.core.gpus import gpu_satisfies
+from gpuplan.core.offers import Offer, OfferQuery, Pricing
+from gpuplan.core.ports import Clock, Provider
+from gpuplan.engine.together import together
+from gpuplan.workflow.accounts import configured, open_accounts
+from gpuplan.workflow.project import Project, load_spec
+
+SortKey: TypeAlias = tuple[bool | Decimal | str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to show; what is not said is not looked at."""
+
+    gpu: str = ""
+    gpu_count: int | None = None
+    region: str = ""
+    """Its beginning, in whatever case: `eu` for `EU-RO-1`."""
+    account: str = ""
+    spot: bool = False
+
+    def covers(self, offer: Offer) -> bool:
+        return (
+            (not self.gpu or gpu_satisfies(offer.gpu, self.gpu))
+            and self.gpu_count in (None, offer.gpu_count)
+            and offer.region.lower().startswith(self.region.lower())
+            and (not self.spot or offer.pricing is Pricing.SPOT)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The offers, best first; `silent` are the accounts that did not answer, `answered` how many did."""
+
+    offers: Sequence[Offer]
+    silent: Mapping[str, GpuplanError]
+    answered: int
+    configuration: Configuration
+
+
+SORTS: Mapping[str, Callable[[Offer], SortKey]] = {
+    "price": lambda offer: (*_price(offer), offer.provider, offer.region, offer.ref),
+    "region": lambda offer: (offer.region, *_price(offer), offer.provider, offer.ref),
+    "gpu": lambda offer: (offer.gpu, offer.gpu_count, *_price(offer), offer.provider, offer.region, offer.ref),
+    "provider": lambda offer: (offer.provider, *_price(offer), offer.region, offer.ref),
+}
+"""The orders of a board, by what comes first in them."""
+
+
+async def price_board(project: Project, wanted: Wanted, sort: str, *, clock: Clock) -> Board:
+    """Ask every account that has a price list. Raises GpuplanError for the name of an account that is not there."""
+    configuration = load_spec(project)
+    blocks = configured(configuration, wanted.account)
+    async with open_accounts(blocks, configuration, project, clock) as accounts:
+        asked = {name: each for name, each in accounts.opened.items() if each.capabilities.offers}
+        answers = dict(zip(asked, await together(_ask(each) for each in asked.values()), strict=True))
+    silent = {name: answer for name, answer in answers.items() if isinstance(answer, GpuplanError)}
+    told = [answer for answer in answers.values() if not isinstance(answer, GpuplanError)]
+    offers = sorted(_covered(told, wanted), key=SORTS[sort])
+    return Board(offers, {**accounts.refused, **silent}, len(told), configuration)
+
+
+async def _ask(provider: Provider) -> Sequence[Offer] | GpuplanError:
+    try:
+        return await provider.offers(OfferQuery())
+    except GpuplanError as exc:
+        return exc
+
+
+def _covered(lists: Iterable[Sequence[Offer]], wanted: Wanted) -> list[Offer]:
+    return [offer for offers in lists for offer in offers if wanted.covers(offer)]
+
+
+def _price(offer: Offer) -> tuple[bool, Decimal]:
+    """What tells no price comes last."""
+    return offer.price_per_hour is None, offer.price_per_hour or Decimal(0)
