@@ -13,6 +13,7 @@ from gpuplan.engine.provision import bring_up, give_up
 from gpuplan.engine.records import draft, found, without
 from gpuplan.engine.resolve import closest, want_of
 from gpuplan.engine.run import Run
+from gpuplan.plan.compare import current_attrs
 
 
 async def perform(run: Run, operation: Operation) -> str:
@@ -67,11 +68,11 @@ async def _adopt(run: Run, operation: Operation) -> str:
     desired = run.wanted(operation)
     candidate = next(place for place in desired.candidates if place.provider == operation.provider)
     attrs = run.scope.resolve(candidate.attrs)
-    known = {name: observed.attrs[name] for name in attrs if name in observed.attrs}
     planned = draft(
         desired,
         candidate,
-        {**attrs, **known},
+        # Keeps secret what the spec says is: a provider reports the values of an environment in clear.
+        current_attrs(attrs, observed.attrs, run.key),
         account=await run.account(operation.provider, run.patience(operation.provider, None)),
         token="" if observed.mark is None else observed.mark.token,
         offer=None,

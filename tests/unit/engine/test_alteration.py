@@ -9,8 +9,9 @@ from gpuplan.core.address import Address
 from gpuplan.core.capabilities import KindCapabilities, Lease, Mutability
 from gpuplan.core.desired import Import, Kind, Removed, Settings, Timeouts
 from gpuplan.core.errors import Conflict, InvalidRequest, NotReady, OutcomeUnknown, ProviderError, Unsupported
-from gpuplan.core.observed import Status
+from gpuplan.core.observed import Observed, Status
 from gpuplan.core.ports import Provider
+from gpuplan.core.secret import Sealed, Secret
 from gpuplan.core.state import Phase
 from gpuplan.testing.memory import MemoryProvider
 from gpuplan.testing.memory_capabilities import memory_capabilities
@@ -246,3 +247,36 @@ def test_an_imported_object_is_recorded_as_it_is_and_then_changed() -> None:
     assert ["update"] == effects(made)
     (recorded,) = made.state.instances.values()
     assert (address, "node-1", {"team": "z"}) == (recorded.address, recorded.remote_id, recorded.attrs["labels"])
+
+
+class Teller(MemoryProvider):
+    """Reports the environment of its nodes in clear, as many clouds do."""
+
+    async def get(self, kind: Kind, remote_id: str) -> Observed | None:
+        observed = await super().get(kind, remote_id)
+        return None if observed is None else replace(observed, attrs={**observed.attrs, "env": {"TOKEN": "hf_canary"}})
+
+
+class TellersSite(Site):
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        return {"here": Teller(self.world, "here", memory_capabilities())}
+
+
+def test_a_secret_that_the_provider_reports_of_an_imported_object_is_recorded_sealed() -> None:
+    made = TellersSite(configuration=spec(*cluster("a", 1, ATTRS)))
+    assert made.apply().outcome.complete
+    address = Address("clusters", "b", None, 0)
+    made.configuration = spec(
+        *cluster("b", 1, {**ATTRS, "env": {"TOKEN": Secret("hf_wanted")}}),
+        imports=(Import(address, "node-1", ()),),
+        removed=(Removed(Address("clusters", "a"), destroy=False, path=()),),
+    )
+    # Nothing comes after the adoption: its record is what stays.
+    made.world.script = failing("update", InvalidRequest)
+
+    assert ["update clusters.b.nodes[0]"] == [failed.operation.id for failed in made.apply().outcome.failed]
+
+    env = made.state.instances[address].attrs["env"]
+    assert isinstance(env, Mapping)
+    assert isinstance(env["TOKEN"], Sealed)
