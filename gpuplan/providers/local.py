@@ -7,7 +7,7 @@ it up.
 
 import errno
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 
@@ -24,15 +24,18 @@ from gpuplan.core.errors import (
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import UNSETTLED, Observed, Status
 from gpuplan.core.offers import Offer, OfferQuery, Pricing
-from gpuplan.core.ports import Account, ExecResult, Links, Listed, OpenContext, ProviderType, Want
+from gpuplan.core.ports import Account, Links, Listed, OpenContext, ProviderType, Want
 from gpuplan.net.threads import run_blocking
 from gpuplan.providers.local_account import LocalAccount
 from gpuplan.providers.local_gpus import CannotTell
 from gpuplan.providers.local_logs import LogReader
 from gpuplan.providers.local_machine import Options
-from gpuplan.providers.local_node import Busy, begin_errand
+from gpuplan.providers.local_node import Busy
 from gpuplan.providers.local_store import Damaged
 from gpuplan.providers.local_supervisor import LOG
+
+if TYPE_CHECKING:
+    from gpuplan.providers.local_channel import LocalChannel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,7 +73,6 @@ CAPABILITIES = Capabilities(
     workspace_path=".",
     notes=("nodes share this machine's files and network: they are kept apart, not confined",),
 )
-_FIRST_PAUSE_SECONDS = 0.01
 ERRORS: Mapping[int, type[ProviderError]] = {
     errno.EACCES: InvalidRequest,
     errno.EPERM: InvalidRequest,
@@ -127,19 +129,12 @@ class Local:
     async def start(self, kind: Kind, remote_id: str) -> Observed:
         return await self._blocking(f"start {kind} {remote_id}", self._account.start, kind, remote_id)
 
-    async def run(self, remote_id: str, command: str, env: Mapping[str, str]) -> ExecResult:
-        """Run `command` in the node's workspace and environment; what it leaves running is ended with it."""
-        operation = f"run a command on node {remote_id}"
-        folder = await self._blocking(operation, self._account.node_folder, remote_id, "run a command on")
-        errand = await self._blocking(operation, begin_errand, folder, command, env, self._account.inherited)
-        pause = _FIRST_PAUSE_SECONDS
-        try:
-            while (status := errand.status) is None:
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, CAPABILITIES.poll_interval_seconds)
-        finally:
-            errand.end()
-        return ExecResult(status, self._redactor(errand.tail()))
+    async def channel(self, remote_id: str, member: int | None = None) -> "LocalChannel":
+        """What a command leaves running is ended with it."""
+        from gpuplan.providers.local_channel import LocalChannel
+
+        folder = await self._blocking(f"reach node {remote_id}", self._account.node_folder, remote_id, "reach")
+        return LocalChannel(self._name, folder, self._account.inherited, self._redactor, self._blocking)
 
     async def logs(self, kind: Kind, remote_id: str, *, follow: bool, tail: int | None) -> AsyncIterator[str]:
         """What the node's command printed; with `follow` until the node runs no more."""

@@ -110,7 +110,7 @@ def offers_of(
             max_count=left[gpu] // count if gpu else None,
         )
         for gpu, count in shapes
-        if query.gpu in ("", gpu) and query.gpu_count in (None, count)
+        if query.wants(gpu, count)
     ]
 
 

@@ -3,6 +3,7 @@
 Everything here blocks, briefly, and is safe to repeat after a crash at any line.
 """
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -23,7 +24,6 @@ from gpuplan.providers.local_supervisor import LOCK, LOG, NODE, STATUS, WORKSPAC
 
 NODE_ID = "GPUPLAN_NODE_ID"
 """Every process of a node has it in its environment: that is how those are found that a killed supervisor left."""
-SETUP_LOG = "setup.log"
 ELSEWHERE = "its supervisor runs in another container"
 # Most nodes are gone after a few milliseconds; for the others the engine asks again.
 _PATIENCE_MILLISECONDS = 250
@@ -181,61 +181,31 @@ def remove(store: Store, folder: Path) -> None:
             store.take_out(folder)
 
 
-def begin_errand(folder: Path, command: str, env: Mapping[str, str], environ: Mapping[str, str]) -> "Errand":
-    """Start one command on the node, in its workspace and environment. Raises Busy if the node is gone."""
+def errand(folder: Path, command: str, env: Mapping[str, str], stdin: bytes) -> tuple[list[str], bytes]:
+    """The program that runs one command on the node, in its workspace and environment, and what it must be told first.
+
+    It ends the command, with all that it started, when its standard input ends. Raises Busy if the node is gone.
+    """
     found = read_node(folder)
     if found is None:
         raise Busy("it is gone")
-    request = {"command": command, "env": {**found[0].env, **env, NODE_ID: folder.name}}
-    log = folder / SETUP_LOG
-    with log.open("ab") as output:
-        begins_at = output.tell()
-        runner = subprocess.Popen(
-            _supervisor("once"),
-            cwd=folder,
-            env=dict(environ),
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    errand = Errand(runner, log, begins_at)
-    errand.tell(request)
-    return errand
+    own = {NODE_ID: folder.name, "GPUPLAN_WORKSPACE": str(folder / WORKSPACE)}
+    request = {"command": command, "env": {**found[0].env, **env, **own}, "stdin": base64.b64encode(stdin).decode()}
+    return _supervisor("once"), json.dumps(request).encode() + b"\n"
 
 
-class Errand:
-    """A single command on a node. It lives no longer than we do: its standard input ends with us."""
-
-    def __init__(self, runner: subprocess.Popen[bytes], log: Path, begins_at: int) -> None:
-        self._runner = runner
-        self._log = log
-        self._begins_at = begins_at
-
-    def tell(self, request: Mapping[str, object]) -> None:
-        assert self._runner.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._runner.stdin.write(json.dumps(request).encode() + b"\n")
-            self._runner.stdin.flush()
-
-    @property
-    def status(self) -> int | None:
-        """None while it runs."""
-        return self._runner.poll()
-
-    def end(self) -> None:
-        """Kill it if it still runs, with all it started."""
-        assert self._runner.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._runner.stdin.close()
-        self._runner.wait()
-
-    def tail(self, *, lines: int = 20, limit: int = 8192) -> str:
-        """The last it printed."""
-        with self._log.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._begins_at, size - limit))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
+def launch(workspace: Path, command: str, environ: Mapping[str, str]) -> None:
+    """Run a command that is over at once, and whose children live on without a node's supervisor."""
+    subprocess.run(
+        ["/bin/sh"],
+        cwd=workspace,
+        env={**environ, "GPUPLAN_WORKSPACE": str(workspace)},
+        input=command.encode(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        check=False,
+    )
 
 
 def _supervisor(mode: str) -> list[str]:

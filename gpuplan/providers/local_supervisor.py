@@ -26,6 +26,8 @@ MINUTE = 60
 LONGEST_BACKOFF_SECONDS = 30
 GOALS = ("run", "reload", "stop", "remove")
 """What a node is on its way to; a later one is not given up for an earlier one."""
+UNSEEN = 'c=$(cat <&3); exec 3<&-; eval "unset c; $c"'
+"""Runs what descriptor 3 has to say, which as an argument would show in the process list."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -92,8 +94,9 @@ def end_descendants() -> None:
                 os.waitpid(-1, 0)
 
 
-def start(argv: list[str], env: Mapping[str, str], output: str | None) -> int:
-    """Start a command in a session of its own in the workspace; it appends to `output`, or to our own output."""
+def start(argv: list[str], env: Mapping[str, str], output: str | None, given: Mapping[int, bytes] | None = None) -> int:
+    """Start a command in a session of its own in the workspace; it appends to `output`, or to our own output. What is
+    `given` it reads, by descriptor."""
     pid = os.fork()
     if pid:
         return pid
@@ -102,6 +105,8 @@ def start(argv: list[str], env: Mapping[str, str], output: str | None) -> int:
         # Python ignores it, and ignoring is inherited.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for descriptor, content in (given or {}).items():
+            os.dup2(_filled(content), descriptor)
         if output is not None:
             log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
@@ -112,6 +117,16 @@ def start(argv: list[str], env: Mapping[str, str], output: str | None) -> int:
         os.write(2, f"gpuplan: {argv[0]}: {exc.strerror}\n".encode())
     finally:
         os._exit(127)
+
+
+def _filled(content: bytes) -> int:
+    """A descriptor to read that from."""
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        return os.dup(file.fileno())
 
 
 def end_group(leader: int, signum: signal.Signals) -> None:
@@ -286,12 +301,16 @@ def keep() -> int:
 
 def once() -> int:
     """Run the command that standard input names; kill it with all it started when standard input ends."""
+    import base64
     import select
 
     request = json.loads(sys.stdin.buffer.readline())
     events = listen(signal.SIGCHLD)
     become_subreaper()
-    command = start(["/bin/sh", "-c", request["command"]], request["env"], None)
+    given = {3: request["command"].encode()}
+    if request["stdin"]:
+        given[0] = base64.b64decode(request["stdin"])
+    command = start(["/bin/sh", "-c", UNSEEN], request["env"], None, given)
     while True:
         ready, _, _ = select.select([events, 0], [], [])
         pid, status = os.waitpid(command, os.WNOHANG)

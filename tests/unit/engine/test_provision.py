@@ -45,7 +45,12 @@ def test_setup_runs_once_the_node_is_up_and_knows_where_it_is() -> None:
     assert made.apply().outcome.complete
 
     ran = {str(thing.mark.address): thing.ran for thing in made.world.living()}
-    env = {"GPUPLAN_NODE_INDEX": "1", "GPUPLAN_NODES": "2", "GPUPLAN_ADDRESS": "clusters.a.nodes[1]"}
+    env = {
+        "GPUPLAN_NODE_INDEX": "1",
+        "GPUPLAN_NODES": "2",
+        "GPUPLAN_ADDRESS": "clusters.a.nodes[1]",
+        "GPUPLAN_PEERS": "192.0.0.1,192.0.0.2",
+    }
     assert [("install", env)] == ran["clusters.a.nodes[1]"]
     assert made.clock.monotonic() >= 30
     assert {Phase.READY} == {recorded.phase for recorded in made.state.instances.values()}
