@@ -25,8 +25,8 @@ from gpuplan.core.state import Ended, Outcome
 from gpuplan.net.clock import SystemClock
 from gpuplan.state.lock import LEASE
 from gpuplan.state.session import Session, read_state
-from gpuplan.testing.backend_conformance import BackendConformance, Place
-from gpuplan.testing.clock import FakeClock
+from gpuplan.testing.backend_conformance import BackendConformance
+from gpuplan.testing.backend_place import Place, PlaceClock
 from gpuplan.testing.state_samples import PROJECT, asks, begun, node, noted
 
 _BEGIN_AND_DIE = """
@@ -53,11 +53,11 @@ class DurableBackendConformance(BackendConformance):
         """Python that binds `backend` to a handle on the place, from `clock`; imports included, one line each."""
 
     @pytest.fixture
-    def later(self) -> FakeClock:
+    def later(self) -> PlaceClock:
         """A clock that shows when leases given now have run out."""
-        return FakeClock(SystemClock().now() + 2 * LEASE + timedelta(seconds=1))
+        return PlaceClock(SystemClock().now() + 2 * LEASE + timedelta(seconds=1))
 
-    def test_begun_intents_survive_a_kill(self, tmp_path: Path, place: Place, later: FakeClock) -> None:
+    def test_begun_intents_survive_a_kill(self, tmp_path: Path, place: Place, later: PlaceClock) -> None:
         with self._child(tmp_path, _BEGIN_AND_DIE) as child:
             assert -signal.SIGKILL == child.wait(timeout=60)
 
@@ -69,7 +69,7 @@ class DurableBackendConformance(BackendConformance):
         later.run(scenario())
 
     def test_run_that_was_stopped_past_its_lease_writes_nothing_more(
-        self, tmp_path: Path, place: Place, later: FakeClock
+        self, tmp_path: Path, place: Place, later: PlaceClock
     ) -> None:
         async def scenario(child: "subprocess.Popen[bytes]") -> None:
             session = await Session.open(place(later), later, request=asks(later), create_project=PROJECT)
@@ -96,6 +96,7 @@ class DurableBackendConformance(BackendConformance):
 import asyncio, os, signal
 from gpuplan.core.errors import StateStale
 from gpuplan.net.clock import SystemClock
+
 from gpuplan.state.lock import lock_request
 from gpuplan.state.session import Session
 from gpuplan.testing.state_samples import begun

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gpuplan.state.backends.local import LocalBackend
 from gpuplan.state.backends.memory import MemoryBackend, MemoryStore
-from gpuplan.testing.backend_conformance import BackendConformance, Place
+from gpuplan.testing.backend_conformance import BackendConformance
+from gpuplan.testing.backend_place import Place
 from gpuplan.testing.durable_conformance import DurableBackendConformance
 
 

@@ -97,7 +97,9 @@ class OsDisk:
     def sync(self, descriptor: int) -> None:
         full = getattr(fcntl, "F_FULLFSYNC", None)
         if full is None:
-            os.fsync(descriptor)
+            # Enough, and a quarter cheaper for an append: it brings the length along, and all else that reading the
+            # content back takes. Left out are times; the name is the folder's, see `sync_folder`.
+            os.fdatasync(descriptor)
         else:
             # On macOS fsync leaves the data in the drive's cache.
             fcntl.fcntl(descriptor, full)

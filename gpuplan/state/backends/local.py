@@ -16,7 +16,6 @@ Made for the processes of one machine. Two rules keep it whole:
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,10 +29,10 @@ from gpuplan.state.backends.disk import Disk, OsDisk
 from gpuplan.state.backends.local_files import LocalFiles
 from gpuplan.state.backends.local_lock import LocalLock
 from gpuplan.state.codec import encode_state
+from gpuplan.state.workspace import check_workspace, is_workspace
 
 _GUARD_TRIES = 500
 _GUARD_TRY_SECONDS = 0.02
-_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 Result = TypeVar("Result")
 
@@ -41,7 +40,7 @@ Result = TypeVar("Result")
 def workspaces(folder: Path) -> tuple[str, ...]:
     """Names of the workspaces that have a state in this folder."""
     found = (path.stem for path in folder.glob("*.json"))
-    return tuple(sorted(name for name in found if _WORKSPACE.fullmatch(name)))
+    return tuple(sorted(name for name in found if is_workspace(name)))
 
 
 class LocalBackend:
@@ -49,16 +48,7 @@ class LocalBackend:
 
     def __init__(self, folder: Path, workspace: str, clock: Clock, *, disk: Disk | None = None) -> None:
         """Touches nothing yet. Raises StateError for a name that could leave the folder."""
-        if _WORKSPACE.fullmatch(workspace) is None:
-            raise StateError(
-                diagnostics=(
-                    Diagnostic(
-                        id="workspace-name",
-                        summary=f"{workspace!a} cannot be the name of a workspace",
-                        hint="use up to 63 letters, digits, `-` and `_`, and begin with a letter or a digit",
-                    ),
-                )
-            )
+        check_workspace(workspace)
         disk = disk or OsDisk()
         work = folder / ".work"
         self._clock = clock
@@ -115,6 +105,9 @@ class LocalBackend:
     async def commit(self, state: State, *, held: LockInfo) -> None:
         complete = await self._act(lambda: self._files.write_aside(encode_state(state), held))
         await self._alone(lambda: self._files.put_in_place(complete, state, held))
+
+    async def discard(self, *, held: LockInfo) -> None:
+        await self._alone(lambda: self._files.take_away(held))
 
     async def close(self) -> None:
         self._files.close()

@@ -15,9 +15,8 @@ from gpuplan.state.backends.disk import Disk
 from gpuplan.state.backends.local_lock import LocalLock
 from gpuplan.state.codec import decode_state
 from gpuplan.state.stale import check_base, check_successor
+from gpuplan.state.stored import KEPT_SNAPSHOTS, continued, here
 from gpuplan.state.wal import Framing, entries_since, read_journal
-
-KEPT_SNAPSHOTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,8 @@ class LocalFiles:
         snapshot = None if content is None else decode_state(content, str(self.snapshot))
         if snapshot is not None and version is not None:
             self._seen = _Seen(version, snapshot.lineage, snapshot.serial)
+        if snapshot is not None:
+            here(snapshot, str(self.snapshot))
         if journal is None:
             return Stored(snapshot, ())
         where = str(self._journal)
@@ -83,7 +84,7 @@ class LocalFiles:
         self._lock.check(held)
         check_base(base.lineage, base.serial, self._stored())
         self.close()
-        framing, content = self._standing_journal(base)
+        framing, content = continued(base, self._read(self._journal) or b"", str(self._journal))
         content += framing.frame(entries)
         aside = self._aside("journal", held)
         descriptor = self._disk.create(aside)
@@ -96,14 +97,6 @@ class LocalFiles:
             self._disk.close(descriptor)
             raise
         self._writer = _Writer(descriptor, framing, base.serial, held.fence)
-
-    def _standing_journal(self, base: State) -> tuple[Framing, bytes]:
-        content = self._read(self._journal)
-        if content is not None:
-            journal = read_journal(content, str(self._journal))
-            if entries_since(base, journal, str(self._journal)):
-                return Framing.resume(content, journal), content[: journal.sound]
-        return Framing.begin(base)
 
     def extend(self, entries: Sequence[Entry], held: LockInfo) -> None:
         """Append to the journal file of this run."""
@@ -140,10 +133,24 @@ class LocalFiles:
         self._disk.sync_folder(self._folder)
         self.close()
         self._disk.remove(self._journal)
-        for serial in self.kept()[KEPT_SNAPSHOTS:]:
-            self._disk.remove(self._backup(serial))
+        self._drop_oldest()
         version = self._disk.version(self.snapshot)
         self._seen = None if version is None else _Seen(version, state.lineage, state.serial)
+
+    def take_away(self, held: LockInfo) -> None:
+        """Leave no state: its snapshot becomes an earlier one."""
+        self._lock.check(held)
+        stored = self._stored()
+        if stored is None:
+            return
+        self._keep(stored[1])
+        self.close()
+        # In this order: a journal without its snapshot would be damage.
+        self._disk.remove(self._journal)
+        self._disk.remove(self.snapshot)
+        self._disk.sync_folder(self._folder)
+        self._drop_oldest()
+        self._seen = None
 
     def kept(self) -> list[int]:
         """Serials of the earlier snapshots, newest first."""
@@ -177,6 +184,10 @@ class LocalFiles:
         backup = self._backup(serial)
         self._disk.remove(backup)
         self._disk.link(self.snapshot, backup)
+
+    def _drop_oldest(self) -> None:
+        for serial in self.kept()[KEPT_SNAPSHOTS:]:
+            self._disk.remove(self._backup(serial))
 
     def _backup(self, serial: int) -> Path:
         return self._backups / f"{self._workspace}.{serial}.json"

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from gpuplan.core.ports import Clock, Stored
 from gpuplan.core.state import Entry, LockInfo, State
-from gpuplan.state.backends.local_files import KEPT_SNAPSHOTS
-from gpuplan.state.codec import decode_state, encode_state
+from gpuplan.state.codec import encode_state
 from gpuplan.state.lock import is_dead, locked, lost, no_such_lock
 from gpuplan.state.stale import check_base, check_successor
-from gpuplan.state.wal import Framing, entries_since, read_journal
+from gpuplan.state.stored import KEPT_SNAPSHOTS, stored_of
+from gpuplan.state.wal import Framing
 
 
 class MemoryStore:
@@ -41,11 +41,7 @@ class MemoryBackend:
 
     async def load(self) -> Stored:
         store = self._store
-        snapshot = None if store.snapshot is None else decode_state(store.snapshot, "memory")
-        if not store.journal:
-            return Stored(snapshot, ())
-        journal = read_journal(bytes(store.journal), "memory journal")
-        return Stored(snapshot, entries_since(snapshot, journal, "memory journal"))
+        return stored_of(store.snapshot, bytes(store.journal) or None, self.location)
 
     async def lock(self, request: LockInfo) -> LockInfo:
         store = self._store
@@ -91,19 +87,30 @@ class MemoryBackend:
         self._check(held)
         check_successor(state, store.stored)
         content = encode_state(state)
-        if store.snapshot is not None and store.stored is not None:
-            store.kept[store.stored[1]] = store.snapshot
-            for serial in sorted(store.kept)[:-KEPT_SNAPSHOTS]:
-                del store.kept[serial]
+        self._keep()
         store.snapshot, store.stored = content, (state.lineage, state.serial)
         store.journal, store.framing = bytearray(), None
         store.bytes_written += len(content)
+
+    async def discard(self, *, held: LockInfo) -> None:
+        store = self._store
+        self._check(held)
+        self._keep()
+        store.snapshot = store.stored = store.framing = None
+        store.journal = bytearray()
 
     async def history(self) -> Sequence[int]:
         return sorted(self._store.kept, reverse=True)
 
     async def close(self) -> None:
         """Nothing to release: the store is the caller's."""
+
+    def _keep(self) -> None:
+        store = self._store
+        if store.snapshot is not None and store.stored is not None:
+            store.kept[store.stored[1]] = store.snapshot
+            for serial in sorted(store.kept)[:-KEPT_SNAPSHOTS]:
+                del store.kept[serial]
 
     def _check(self, held: LockInfo) -> None:
         holder = self._store.holder
