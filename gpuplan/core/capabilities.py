@@ -130,6 +130,8 @@ class Capabilities:
     notes: tuple[str, ...] = field(default=())
     lacks: Mapping[str, str] = field(default_factory=dict)
     """Why an attribute is not honoured, where a reader would wonder; said when a spec asks for it."""
+    restart_empties: bool = False
+    """A restart, whether by an update or a stop, leaves nothing of a node's disk but its mounts: setup runs again."""
 
     @property
     def granularity(self) -> Kind:

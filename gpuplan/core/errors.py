@@ -8,11 +8,14 @@
     │   ├── StateLocked          someone else works here
     │   ├── StateStale           the serial or the fence moved on
     │   ├── LineageMismatch      this state is another one
+    │   ├── StateMoved           it lives elsewhere now; says where
+    │   ├── StateEncrypted       there is no key for it, or another one
     │   └── StateCorrupt         does not verify; the file is left untouched
     ├── ProviderError            who, what, status, vendor code and message, request id
     │   ├── Refused              definite: it did not happen
-    │   │   └── AuthFailed InvalidRequest NotFound Conflict NoCapacity QuotaExceeded RateLimited Unavailable Unsupported
-    │   │       └── NoCredentials    there is no key to send; says where it was looked for
+    │   │   ├── AuthFailed InvalidRequest NotFound Conflict NoCapacity QuotaExceeded RateLimited Unavailable Unsupported
+    │   │   │   └── NoCredentials    there is no key to send; says where it was looked for
+    │   │   └── HostKeyChanged   whoever answers is not the node of before
     │   ├── OutcomeUnknown       it may have happened: the intent stays open
     │   ├── NotReady             it was begun and is recorded, but it did not come to its end
     │   └── ProtocolMismatch     an answer we do not understand: as OutcomeUnknown for effects
@@ -23,8 +26,12 @@ What decides between types is what the caller does next (`retry`), not what went
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gpuplan.core.diagnostics import Diagnostic, Locator
+
+if TYPE_CHECKING:
+    from gpuplan.core.state import State
 
 
 class Retry(StrEnum):
@@ -77,6 +84,22 @@ class StateStale(StateError):
 
 class LineageMismatch(StateError):
     id = "lineage-mismatch"
+
+
+class StateMoved(StateError):
+    """`left` is what stayed behind: the last snapshot there, which names the new place."""
+
+    id = "state-moved"
+
+    def __init__(self, left: "State", *, diagnostics: tuple[Diagnostic, ...]) -> None:
+        super().__init__(diagnostics=diagnostics)
+        self.left = left
+
+
+class StateEncrypted(StateError):
+    """It cannot be read without its key."""
+
+    id = "state-encrypted"
 
 
 class StateCorrupt(StateError):
@@ -155,6 +178,13 @@ class NoCredentials(AuthFailed):
 
     id = "no-credentials"
     wording = "`{provider}` has no credentials, asked to {operation}"
+
+
+class HostKeyChanged(Refused):
+    """Somebody else may have answered in the place of a node. Nothing was sent there."""
+
+    id = "host-key-changed"
+    wording = "a node of `{provider}` answers with another host key than before, asked to {operation}"
 
 
 class InvalidRequest(Refused):

@@ -93,6 +93,42 @@ class RunFinished:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A round of `gpuplan watch`: the instances of the state, how many things drifted, what an apply would change."""
+
+    instances: int
+    drifted: int
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriftBegan:
+    """It was not so in the round before. `subject` is an address, or what else drifted."""
+
+    kind: str
+    subject: str
+    provider: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriftEnded:
+    """It was so in the round before."""
+
+    kind: str
+    subject: str
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFailed:
+    """A round of `gpuplan watch` that came to no end; the next one tries again."""
+
+    error_id: str
+    message: str
+
+
 Event: TypeAlias = (
     RunStarted
     | OperationStarted
@@ -105,4 +141,8 @@ Event: TypeAlias = (
     | RefreshFinished
     | Interrupted
     | RunFinished
+    | Looked
+    | DriftBegan
+    | DriftEnded
+    | RoundFailed
 )

@@ -72,7 +72,8 @@ class Change:
     observed: Observed | None
     reasons: tuple[Reason, ...] = ()
     places: tuple[Ranked, ...] = ()
-    """For create and replace: where it may be created, best first; the first without `rejected` is the choice."""
+    """For create and replace: where it may be created, best first; the first without `rejected` is the choice. For an
+    update that changes its `instance_type`: the offer of the new one."""
     refreshed: Recorded | None = None
     """What the state says after the refresh, when that differs from `prior`."""
     create_first: bool = False
@@ -149,6 +150,8 @@ class Plan:
     orphans: tuple[Observed, ...] = ()
     partial: bool = False
     """Made with --target or --exclude: does not speak of the rest."""
+    lifted: tuple[Address, ...] = ()
+    """What had expired and is not in the spec any more: written down again, it is new."""
 
     @property
     def is_empty(self) -> bool:

@@ -17,9 +17,12 @@ from gpuplan.core.observed import Observed
 from gpuplan.core.offers import Offer, OfferQuery
 from gpuplan.core.secret import Redactor
 from gpuplan.core.state import Entry, LockInfo, Recorded, State
-from gpuplan.core.values import Attrs
+from gpuplan.core.values import Attrs, JsonValue
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from pathlib import Path
+
     from pydantic import BaseModel
 
 API_VERSION = 1
@@ -139,6 +142,15 @@ class CanForesee(Protocol):
 
 
 @runtime_checkable
+class CanRehearse(Protocol):
+    """Providers that check a request as they would carry it out, and keep nothing of it."""
+
+    async def rehearse(self, want: Want, mark: Mark, remote_id: str) -> None:
+        """As `update` of that object, or as `create` where there is none; raises what they would be refused with."""
+        ...
+
+
+@runtime_checkable
 class CanUpdate(Protocol):
     async def update(self, want: Want, remote_id: str, links: Links) -> Observed: ...
 
@@ -169,11 +181,53 @@ class ExecResult:
     """The last lines of what it printed."""
 
 
-@runtime_checkable
-class CanExec(Protocol):
-    """A command on a node without SSH: local processes, Kubernetes exec."""
+class Channel(Protocol):
+    """A way onto one node, however it is reached: SSH, the exec of Kubernetes, this very machine.
 
-    async def run(self, remote_id: str, command: str, env: Mapping[str, str]) -> ExecResult: ...
+    Commands are run by `sh` in the node's workspace, which GPUPLAN_WORKSPACE names to them; paths of the node are
+    relative to it. What a command runs, and what `env` holds, never shows in a process list of the node. A command ends
+    with whoever waits for it.
+    Raises ProviderError: Unavailable where the command certainly did not start, OutcomeUnknown where it may have.
+    """
+
+    async def run(
+        self,
+        command: str,
+        *,
+        env: Mapping[str, str],
+        stdin: bytes = b"",
+        each_line: "Callable[[str], None] | None" = None,
+    ) -> ExecResult:
+        """Wait for a command. `each_line` hears every line it prints, on either stream, while it prints, as it is; the
+        tail of the result is without secrets and without anything that a terminal would obey."""
+        ...
+
+    def stream(self, command: str, *, env: Mapping[str, str]) -> AsyncIterator[str]:
+        """The lines a command prints, as they come; it is ended when nobody listens any more."""
+        ...
+
+    async def put(self, source: "Path", target: str) -> None:
+        """Copy a file or a folder of this machine onto the node: into `target` where that is a folder, else as it."""
+        ...
+
+    async def get(self, source: str, target: "Path") -> None:
+        """The other way round."""
+        ...
+
+    def forward(self, port: int, local_port: int = 0) -> "AbstractAsyncContextManager[int]":
+        """Carry a loopback port of this machine to a port of the node, as long as the block lasts: the local port."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@runtime_checkable
+class HasChannel(Protocol):
+    """Nodes that are reached without SSH; for those with an `ssh_target`, `net.ssh` makes the channel."""
+
+    async def channel(self, remote_id: str, member: int | None = None) -> Channel:
+        """`member` is the index of a node within a group."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +237,50 @@ class SshTarget:
     user: str = "root"
     key_file: str | None = None
     jump: "SshTarget | None" = None
+    workspace: str | None = None
+    """Where commands run, relative to the user's home; None: at the `workspace_path` of the capabilities."""
+    alias: str = ""
+    """The name its host key is remembered under; empty: that of the node, which is new with each node."""
 
 
 @runtime_checkable
 class HasSsh(Protocol):
     def ssh_target(self, observed: Observed, member: int | None = None) -> SshTarget | None: ...
+
+
+class KeptLog(Protocol):
+    """A file on this machine that outlives the run."""
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        ...
+
+    def add(self, line: str) -> None:
+        """Secrets and what a terminal would obey are left out."""
+        ...
+
+
+class Channels(Protocol):
+    """Ways onto the nodes of all accounts of a run, and where what happens there is kept.
+
+    Implemented by `workflow.channels` over `HasChannel` and `HasSsh`, by `testing.memory` for a world in memory.
+    """
+
+    def open(
+        self, recorded: Recorded, observed: Observed, member: int | None = None
+    ) -> "AbstractAsyncContextManager[Channel]":
+        """One connection per node, shared by all who use it at once. Entering it raises ProviderError: Conflict while
+        the node has told no address, Unavailable while nobody answers there."""
+        ...
+
+    def log(self, recorded: Recorded, topic: str) -> "AbstractContextManager[KeptLog]":
+        """A fresh log of that topic, in the place of an earlier one of the same node."""
+        ...
+
+    async def emptied(self, recorded: Recorded) -> None:
+        """gpuplan had the node's disk emptied: the host key it had before counts no more."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,17 +308,28 @@ class ProviderType:
     node_options: "type[BaseModel] | None" = None
     """Model of a cluster's `options:`, the words of this provider alone; None: it has none."""
     api_version: int = API_VERSION
+    defaults: Callable[[Mapping[str, str]], Mapping[str, JsonValue]] = lambda environ: {}
+    """Options that the environment gives a block that does not write them. Pure."""
+    volume_options: "type[BaseModel] | None" = None
+    """Model of a volume's `options:`; None: they are not looked into before they are sent."""
+    network_options: "type[BaseModel] | None" = None
 
 
 class Ledger(Protocol):
-    """The state as the engine sees it during a run: every method is durable when it returns (group commit).
+    """The state as the engine sees it during a run: what was written is durable when `write` returns (group commit).
 
     Implemented by `state.session.Session`. Raises StateStale once the lock is lost: nothing may start after that.
     """
 
     @property
     def state(self) -> State:
-        """Snapshot plus everything written so far. Do not keep it across an await."""
+        """Snapshot plus everything that is durable so far. Do not keep it across an await."""
+        ...
+
+    @property
+    def ahead(self) -> State:
+        """`state` with all that is on its way to the disk: what the next entry has to continue. A crash may take it
+        back, and with it whatever was built on it, which comes later in the journal."""
         ...
 
     def next_seq(self) -> int:
@@ -233,6 +337,15 @@ class Ledger(Protocol):
         ...
 
     async def write(self, *entries: Entry) -> None: ...
+
+    def submit(self, *entries: Entry) -> None:
+        """Give entries their place in the journal, and do not wait: they are durable before any that come later, so
+        before any effect that is announced later. `settle` waits for them."""
+        ...
+
+    async def settle(self) -> None:
+        """Return when everything that was submitted is durable."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +364,9 @@ class StateBackend(Protocol):
         """For messages: a path or URL without credentials."""
         ...
 
-    async def load(self) -> Stored: ...
+    async def load(self) -> Stored:
+        """Raises StateMoved for a state that was migrated away."""
+        ...
 
     async def lock(self, request: LockInfo) -> LockInfo:
         """Take the exclusive lock, or raise StateLocked naming the holder. Returns it with its fence."""
@@ -273,6 +388,10 @@ class StateBackend(Protocol):
 
     async def commit(self, state: State, *, held: LockInfo) -> None:
         """Replace the snapshot by `state` if the stored serial is `state.serial - 1`, and begin a fresh journal."""
+        ...
+
+    async def discard(self, *, held: LockInfo) -> None:
+        """Take snapshot and journal away, as if there had been no state; the snapshot is kept as an earlier one."""
         ...
 
     async def history(self) -> Sequence[int]:

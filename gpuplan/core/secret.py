@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 SHOWN = "(sensitive)"
+_LONG = 16
+"""A line inside a secret of several lines that is shorter than this may stand in anything."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -57,6 +59,9 @@ class Redactor:
         # Very short texts would blank out half of every log and protect nothing.
         if len(secret) >= 4 and secret not in self._secrets:
             self._secrets.add(secret)
+            # Logs are lines: a key that takes several is recognised by each of them.
+            lines = (line.strip() for line in secret.splitlines())
+            self._secrets.update(line for line in lines if len(line) >= _LONG and not line.startswith("-----"))
             self._pattern = None
 
     def __call__(self, text: str) -> str:

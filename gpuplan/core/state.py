@@ -115,7 +115,34 @@ class Renamed:
     target: Address
 
 
-Entry: TypeAlias = Begun | Noted | Ended | OutputsSet | Renamed
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What an instance was whose time is over: it stays gone for as long as the spec asks for the very same."""
+
+    address: Address
+    provider: str
+    attrs: Attrs
+    """As they were recorded."""
+    ttl_seconds: float
+    expired_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """The time of the instance is over; None: that counts no more. A record at the address ends it too."""
+
+    address: Address
+    expired: Expired | None
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """The entries of one append, for who has the key."""
+
+    text: str
+
+
+Entry: TypeAlias = Begun | Noted | Ended | OutputsSet | Renamed | Buried | Encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +157,12 @@ class State:
     intents: Mapping[int, Intent] = field(default_factory=dict)
     outputs: Mapping[str, JsonValue] = field(default_factory=dict)
     next_seq: int = 1
+    moved_to: str = ""
+    """Where this state lives now, as `--state` takes it; empty: here."""
+    expired: Mapping[Address, Expired] = field(default_factory=dict)
+    """Instances that outlived their `ttl`, and are not to come back by themselves."""
+    encrypted: str = field(default="", repr=False)
+    """All of it, for who has the key; of what is readable, only lineage, serial, project and `moved_to` count then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from gpuplan.core.state import Recorded
 from gpuplan.core.values import Value
 from gpuplan.plan.compare import differences
 from gpuplan.plan.diff import Decision, Differ
+from gpuplan.plan.ignore import is_ignored
 
 
 def adopt(desired: Desired, entry: Import, survey: Survey, differ: Differ, sink: Sink) -> Decision | None:
@@ -56,9 +57,11 @@ def _differences(desired: Desired, candidate: Candidate, observed: Observed, dif
     wanted = {name: value for name, value in differ.scope.attrs_of(candidate).items() if name in observed.attrs}
     present = _asked_for(observed.attrs, wanted)
     capabilities = differ.capabilities[candidate.provider]
+    ignored = desired.settings.lifecycle.ignore_changes
     return [
         differ.reason(desired, candidate, difference, capabilities)
         for difference in differences(present, wanted, differ.key)
+        if not is_ignored(difference.path, ignored)
     ]
 
 

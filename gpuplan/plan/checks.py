@@ -15,6 +15,7 @@ from gpuplan.core.plan import Action, Change, Plan, PlanOptions, Ranked
 from gpuplan.core.state import Intent, State
 from gpuplan.core.values import Value
 from gpuplan.plan.compare import STOPPED
+from gpuplan.plan.mounts import Home, homes_in_spec
 from gpuplan.plan.sight import counted
 
 _WORDS = {
@@ -29,10 +30,16 @@ _WORDS = {
     "user_data": "user data",
     "volumes": "volumes for nodes",
 }
-_FLAGS = {"spot": "spot", "confidential": "confidential", "setup": "exec", STOPPED: "stop_start"}
-"""Attributes that a capability of the whole provider must allow too."""
+_FLAGS = {
+    "spot": ("spot",),
+    "confidential": ("confidential",),
+    "setup": ("ssh", "exec"),
+    STOPPED: ("stop_start",),
+}
+"""Attributes that a capability of the whole provider must allow too: one of these."""
 
 _DESTROYS = frozenset({Action.DELETE, Action.REPLACE})
+_CREATES = frozenset({Action.CREATE, Action.REPLACE})
 
 
 def refusals(
@@ -84,6 +91,9 @@ def _unsupported(
     if not provider.multi_gpu and isinstance(gpu, str) and gpu.partition(":")[2] not in ("", "1"):
         having = [other for other, able in capabilities.items() if able.multi_gpu]
         yield _lacks(desired, candidate, configuration, "gpu", "nodes with several GPUs", having)
+    for home in homes_in_spec(candidate.attrs, configuration):
+        if apart := _apart(home, candidate, configuration):
+            yield _elsewhere(desired, candidate, configuration, home.volume, apart)
     for name in sorted(kind.required - candidate.attrs.keys()):
         yield Diagnostic(
             id="missing-attribute",
@@ -96,8 +106,39 @@ def _unsupported(
         )
 
 
+def _apart(home: Home, candidate: Candidate, configuration: Configuration) -> str:
+    """In what a node would not be where its volume is, as far as the spec tells; empty when nothing speaks against."""
+    # Two blocks of one type may be one account.
+    types = {
+        block.type for name, block in configuration.providers.items() if name in (home.provider, candidate.provider)
+    }
+    if len(types) > 1:
+        return "provider"
+    for name, place in (("region", home.region), ("zone", home.zone)):
+        wanted = candidate.attrs.get(name)
+        if place and isinstance(wanted, str) and wanted != place:
+            return name
+    return ""
+
+
+def _elsewhere(
+    desired: Desired, candidate: Candidate, configuration: Configuration, address: Address, name: str
+) -> Diagnostic:
+    volume = configuration.instances[address]
+    return Diagnostic(
+        id="volume-elsewhere",
+        summary=f"`{desired.address.block}` cannot mount `{address}`: it is {'at' if name == 'provider' else 'in'} "
+        f"another {name}",
+        labels=(
+            Label(configuration.at(desired, candidate, name), "the node would be here"),
+            Label(configuration.at(volume, volume.candidates[0], name), "the volume is here"),
+        ),
+        hint=f"give both the same `{name}`",
+    )
+
+
 def _honours(provider: Capabilities, kind: KindCapabilities | None, name: str) -> bool:
-    if kind is None or (name in _FLAGS and not getattr(provider, _FLAGS[name])):
+    if kind is None or (name in _FLAGS and not any(getattr(provider, flag) for flag in _FLAGS[name])):
         return False
     return name in kind.attributes or name == STOPPED
 
@@ -139,14 +180,15 @@ def check(
     configuration: Configuration,
     capabilities: Mapping[str, Capabilities],
     options: PlanOptions,
-    hourly_after: Decimal | None,
+    hourly: tuple[Decimal | None, Decimal | None],
     sink: Sink,
 ) -> None:
-    """Everything that can only be said of the finished changes."""
+    """Everything that can only be said of the finished changes. `hourly` is what all costs before and after."""
     sink.extend(_nowhere(changes.values()))
     sink.extend(_protected(changes.values(), configuration))
     sink.extend(_too_many(changes.values(), options))
-    sink.extend(_too_expensive(configuration, options, hourly_after))
+    sink.extend(_too_expensive(configuration, options, *hourly))
+    sink.extend(_unpriced(changes.values(), configuration, options))
     sink.extend(_discouraged(changes.values(), configuration, capabilities))
 
 
@@ -154,7 +196,7 @@ def _nowhere(changes: Iterable[Change]) -> Iterator[Diagnostic]:
     """Creates without a place. Equal nodes share their places and are one finding."""
     homeless: dict[int, list[Change]] = {}
     for change in changes:
-        if change.action in (Action.CREATE, Action.REPLACE) and change.chosen is None:
+        if change.action in _CREATES and change.chosen is None:
             homeless.setdefault(id(change.places), []).append(change)
     for alike in homeless.values():
         first = alike[0]
@@ -223,14 +265,15 @@ def _may_exist(intent: Intent) -> Diagnostic:
             f"intent {intent.seq}, begun at {intent.begun_at:%Y-%m-%d %H:%M:%S} UTC, token {intent.token}",
             "nothing was sent to any provider",
         ),
-        hint=f"plan again when `{intent.provider}` can be asked, or leave it out",
-        commands=(f"gpuplan plan --exclude '{intent.address}'",),
+        hint=f"plan again when `{intent.provider}` can be asked; if it never can, look yourself and say what is there",
+        commands=(f"gpuplan state settle {intent.seq} created ID", f"gpuplan state settle {intent.seq} never"),
     )
 
 
 def check_limits(plan: Plan, configuration: Configuration, options: PlanOptions) -> None:
     """Hold a plan that is made already against other limits. Raises PlanError."""
-    found = (*_too_many(plan.changes.values(), options), *_too_expensive(configuration, options, plan.hourly_after))
+    dear = _too_expensive(configuration, options, plan.hourly_before, plan.hourly_after)
+    found = (*_too_many(plan.changes.values(), options), *dear)
     if found:
         raise PlanError(diagnostics=found)
 
@@ -249,22 +292,47 @@ def _too_many(changes: Iterable[Change], options: PlanOptions) -> Iterator[Diagn
 
 
 def _too_expensive(
-    configuration: Configuration, options: PlanOptions, hourly_after: Decimal | None
+    configuration: Configuration, options: PlanOptions, before: Decimal | None, after: Decimal | None
 ) -> Iterator[Diagnostic]:
-    if hourly_after is None:
+    """A plan that costs no more than what is there is let through: whoever is above the budget must be able to get
+    back below it step by step."""
+    if after is None or after <= (before or 0):
         return
     limits = (
         (configuration.max_hourly, (Label(At(("budget", "max_hourly")), "the budget"),), "the budget is"),
         (options.max_hourly, (), "--max-hourly is"),
     )
     for limit, labels, words in limits:
-        if limit is not None and hourly_after > limit:
+        if limit is not None and after > limit:
             yield Diagnostic(
                 id="over-budget",
-                summary=f"this plan comes to {hourly_after} USD per hour, and {words} {limit}",
+                summary=f"this plan comes to {after} USD per hour, and {words} {limit}",
                 labels=labels,
+                facts=(f"what is there now costs {before or 0} USD per hour",),
                 hint="ask for less, or raise the limit",
             )
+
+
+def _unpriced(changes: Iterable[Change], configuration: Configuration, options: PlanOptions) -> Iterator[Diagnostic]:
+    """A limit says nothing of nodes whose price is not told."""
+    if configuration.max_hourly is None and options.max_hourly is None:
+        return
+    unpriced = [change for change in changes if change.action in _CREATES and _tells_no_price(change)]
+    if unpriced:
+        first = unpriced[0]
+        assert first.desired is not None
+        yield Diagnostic(
+            id="price-untold",
+            summary="the limit of what may be spent leaves out nodes whose price nobody tells",
+            labels=(Label(At(first.desired.path, key=True), "this costs something"),),
+            facts=(counted([change.address for change in unpriced]),),
+            severity=Severity.WARNING,
+        )
+
+
+def _tells_no_price(change: Change) -> bool:
+    chosen = change.chosen
+    return chosen is not None and chosen.offer is not None and chosen.offer.price_per_hour is None
 
 
 def _discouraged(
@@ -274,7 +342,7 @@ def _discouraged(
     chosen = {
         place.candidate.provider
         for change in changes
-        if change.action in (Action.CREATE, Action.REPLACE) and (place := change.chosen) is not None
+        if change.action in _CREATES and (place := change.chosen) is not None
     }
     for provider in sorted(chosen):
         if why := capabilities[provider].deprecated:

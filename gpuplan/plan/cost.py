@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Kind
 from gpuplan.core.observed import Status
-from gpuplan.core.plan import Action, Change
+from gpuplan.core.plan import Action, Change, Reason
 from gpuplan.core.values import Facts, Value
 from gpuplan.plan.compare import STOPPED
 
@@ -52,14 +52,26 @@ def price_after(change: Change, capabilities: Mapping[str, Capabilities]) -> Dec
     if change.action in _ENDS:
         return None
     if change.action in _BEGINS:
-        chosen = change.chosen
-        if chosen is None or chosen.offer is None or chosen.offer.price_per_hour is None:
-            return None
-        return chosen.offer.price_per_hour * units(change, chosen.candidate.attrs.get("nodes"))
+        return _offered(change)
     halted = change.observed is not None and change.observed.status is Status.STOPPED
     if change.desired is not None:
         halted = change.desired.candidates[0].attrs.get(STOPPED) is True
+    if change.action is Action.UPDATE and changes_size(change.reasons) and not halted:
+        return _offered(change)
     return _unless_halted(change, halted, capabilities)
+
+
+def changes_size(reasons: Iterable[Reason]) -> bool:
+    """Whether an update makes another machine of it: what it costs is then told by an offer."""
+    return any(reason.path == "instance_type" for reason in reasons)
+
+
+def _offered(change: Change) -> Decimal | None:
+    """The price of the chosen offer, for all nodes of the instance."""
+    chosen = change.chosen
+    if chosen is None or chosen.offer is None or chosen.offer.price_per_hour is None:
+        return None
+    return chosen.offer.price_per_hour * units(change, chosen.candidate.attrs.get("nodes"))
 
 
 def units(change: Change, nodes: Value) -> int:

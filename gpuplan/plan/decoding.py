@@ -11,12 +11,11 @@ from gpuplan.core.encoding import decode_time, decode_value
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import Observed
 from gpuplan.core.offers import Offer
-from gpuplan.core.plan import Action, Change, Drift, Operation, Plan, Ranked, Reason
+from gpuplan.core.plan import Change, Drift, Operation, Plan, Ranked, Reason
 from gpuplan.core.secret import Sealed
 from gpuplan.core.state import Deposed, Recorded
 from gpuplan.core.values import Attrs, Facts, JsonValue, Value
 from gpuplan.plan.encoding import SENSITIVE
-from gpuplan.plan.ignore import keep_ignored
 from gpuplan.plan.shapes import (
     AtDocument,
     ChangeDocument,
@@ -54,6 +53,7 @@ def decode(document: PlanDocument, configuration: Configuration) -> Plan:
         warnings=tuple(map(_diagnostic, document["warnings"])),
         orphans=tuple(map(_observed, document["orphans"])),
         partial=document["partial"],
+        lifted=tuple(map(Address.parse, document["lifted"])),
     )
 
 
@@ -73,9 +73,6 @@ class _Decoder:
         observed = document["observed"]
         prior = None if document["prior"] is None else _recorded(moved_from or address, document["prior"])
         refreshed = None if document["refreshed"] is None else _recorded(address, document["refreshed"])
-        record = refreshed or prior
-        if document["action"] is Action.UPDATE and desired is not None and record is not None:
-            desired = keep_ignored(desired, record)
         return Change(
             address=address,
             action=document["action"],
@@ -107,7 +104,7 @@ def _place(document: RankedDocument, candidates: Sequence[Candidate]) -> Ranked:
     attrs = document["attrs"]
     return Ranked(
         candidates[number],
-        None if offer is None else _offer(offer),
+        None if offer is None else offer_of(offer),
         document["rejected"],
         None if attrs is None else {name: _unmarked(value) for name, value in attrs.items()},
     )
@@ -182,7 +179,8 @@ def _recorded(address: Address, document: RecordedDocument) -> Recorded:
     )
 
 
-def _offer(document: OfferDocument) -> Offer:
+def offer_of(document: OfferDocument) -> Offer:
+    """Raises ValueError or InvalidOperation for a time or a price that cannot be read."""
     ends = document["expires_at"]
     return Offer(
         provider=document["provider"],
@@ -205,6 +203,8 @@ def _offer(document: OfferDocument) -> Offer:
         confidential=document["confidential"],
         expires_at=None if ends is None else decode_time(ends),
         facts=_facts(document["facts"]),
+        host=document["host"],
+        gpu_slice=document["gpu_slice"],
     )
 
 

@@ -9,8 +9,9 @@ from functools import cached_property
 
 from gpuplan.core.address import Address
 from gpuplan.core.desired import Desired
+from gpuplan.core.diagnostics import At, Diagnostic, Label
 from gpuplan.core.state import Recorded
-from gpuplan.plan.graph import reverse
+from gpuplan.plan.graph import cycles, reverse
 
 
 class Dependencies:
@@ -75,6 +76,24 @@ class Dependencies:
         self.needs.append(members)
         self.recorded.append(members)
         return number
+
+
+def circles(dependencies: Dependencies, desired: Mapping[Address, Desired]) -> Iterator[Diagnostic]:
+    """The whole of each circle in which instances wait for each other."""
+    for circle in cycles(dependencies.needs):
+        names = [dependencies.addresses[number] for number in circle]
+        following = [*names[1:], names[0]]
+        yield Diagnostic(
+            id="dependency-cycle",
+            summary="resources wait for each other",
+            labels=tuple(
+                Label(At(desired[name].path, key=True), f"{name} waits for {after}")
+                for name, after in zip(names, following, strict=True)
+                if name in desired
+            ),
+            facts=(" → ".join(str(name) for name in (*names, names[0])),),
+            hint="remove one of these references",
+        )
 
 
 def _group(address: Address) -> tuple[object, ...]:

@@ -5,7 +5,7 @@ Called by `planner` for every instance in dependency order. Decides; lowering an
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities, Mutability
@@ -17,6 +17,7 @@ from gpuplan.core.state import Phase, Recorded
 from gpuplan.core.values import Attrs, Value
 from gpuplan.plan.compare import STOPPED, Difference, current_attrs, differences
 from gpuplan.plan.ignore import is_ignored
+from gpuplan.plan.lifetimes import EXPIRED, has_expired
 from gpuplan.plan.scope import PlanScope
 
 _HALTED = frozenset({Status.STOPPED, Status.STOPPING})
@@ -169,15 +170,8 @@ class Differ:
             reasons.append(Reason(STOPPED, before=halted, after=wanted, at=At((*candidate.path, STOPPED))))
 
 
-EXPIRED = Reason("", text="has expired")
 RESTARTS = "restarts it"
 _EFFECTS = {Mutability.RESTARTS: RESTARTS, Mutability.LOCAL: "nothing is sent"}
-
-
-def has_expired(desired: Desired, prior: Recorded, now: datetime) -> bool:
-    """Whether the time the spec gives an instance is over."""
-    ttl = desired.settings.ttl_seconds
-    return ttl is not None and prior.created_at + timedelta(seconds=ttl) < now
 
 
 def _mutability(capabilities: Capabilities, kind: Kind, attribute: str, difference: Difference) -> Mutability:

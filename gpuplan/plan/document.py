@@ -70,6 +70,7 @@ def encode_plan(
         "spec_files": dict(sorted((spec_files or {}).items())),
         "variables": dict(sorted(variables.items())),
         "outputs": {name: shown(value) for name, value in plan.outputs.items()},
+        "lifted": list(map(str, plan.lifted)),
     }
     lists: dict[str, Iterable[object]] = {
         "warnings": map(diagnostic_document, plan.warnings),

@@ -185,13 +185,13 @@ def _ranked(place: Ranked, number: int) -> RankedDocument:
     return {
         "candidate": number,
         "provider": place.candidate.provider,
-        "offer": None if place.offer is None else _offer(place.offer),
+        "offer": None if place.offer is None else offer_document(place.offer),
         "rejected": place.rejected,
         "attrs": None if place.attrs is None else {name: shown(value) for name, value in place.attrs.items()},
     }
 
 
-def _offer(offer: Offer) -> OfferDocument:
+def offer_document(offer: Offer) -> OfferDocument:
     return {
         "provider": offer.provider,
         "ref": offer.ref,
@@ -213,6 +213,8 @@ def _offer(offer: Offer) -> OfferDocument:
         "seen_at": encode_time(offer.seen_at),
         "expires_at": None if offer.expires_at is None else encode_time(offer.expires_at),
         "facts": dict(offer.facts),
+        "host": offer.host,
+        "gpu_slice": offer.gpu_slice,
     }
 
 

@@ -3,126 +3,46 @@
 Called by `planner` for all creates of a plan at once, since nodes of one plan compete for the same machines.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import islice
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Candidate, Desired, Kind, Objective, Settings
-from gpuplan.core.gpus import gpu_satisfies
-from gpuplan.core.offers import Offer, Pricing, Stock
+from gpuplan.core.offers import FailedPlace, Offer, Pricing, place_of
 from gpuplan.core.plan import Ranked
-from gpuplan.core.units import Constraint, parse_money
-from gpuplan.core.values import Attrs
+from gpuplan.core.state import Recorded
+from gpuplan.plan.mounts import home, mounted
+from gpuplan.plan.requirement import Requirement
 from gpuplan.plan.scope import PlanScope
 
 KEPT = 8
-"""How many acceptable places a change keeps, the chosen one included: apply walks them when capacity is gone."""
+"""How many acceptable places a change keeps of each candidate, spot and not: apply walks them when capacity is gone."""
+AVOIDED_SECONDS = 1800.0
+"""How long a place is avoided where a node could not be had."""
 
 Places = tuple[Ranked, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """What a node asks of an offer. None: anything will do."""
-
-    gpu: str
-    gpu_count: int
-    cpu: Constraint | None
-    memory_gb: Constraint | None
-    disk_gb: float | None
-    region: str | None
-    zone: str | None
-    instance_type: str | None
-    confidential: bool
-    spot: bool
-    spot_price: Decimal | None
-    fallback: bool
-    max_price: Decimal | None
-
-    @classmethod
-    def of(cls, attrs: Attrs, settings: Settings) -> "Requirement":
-        """Attributes that are known only after apply ask for nothing yet."""
-        gpu, _, count = (_text(attrs, "gpu") or "").partition(":")
-        spot = attrs.get("spot")
-        terms = spot if isinstance(spot, Mapping) else {}
-        price = terms.get("max_price")
-        disk = attrs.get("disk_gb")
-        return cls(
-            gpu=gpu,
-            gpu_count=int(count or 1),
-            cpu=_constraint(attrs, "cpu"),
-            memory_gb=_constraint(attrs, "memory_gb"),
-            disk_gb=disk if isinstance(disk, (int, float)) else None,
-            region=_text(attrs, "region"),
-            zone=_text(attrs, "zone"),
-            instance_type=_text(attrs, "instance_type"),
-            confidential=attrs.get("confidential") is True,
-            spot=bool(spot) or isinstance(spot, Mapping),
-            spot_price=parse_money(price) if isinstance(price, (int, float, str)) else None,
-            fallback=terms.get("fallback") is True,
-            max_price=settings.max_price,
-        )
-
-    def objection(self, offer: Offer, now: datetime) -> str:
-        """Why an offer will not do; empty when it will."""
-        return (
-            self._wrong_machine(offer)
-            or self._wrong_place(offer)
-            or self._wrong_price(offer)
-            or ("none left" if offer.stock is Stock.NONE or offer.max_count == 0 else "")
-            or ("has expired" if offer.expires_at is not None and offer.expires_at <= now else "")
-        )
-
-    def _wrong_machine(self, offer: Offer) -> str:
-        if self.gpu and not gpu_satisfies(offer.gpu, self.gpu):
-            return f"not {self.gpu}"
-        if self.gpu and offer.gpu_count != self.gpu_count:
-            return f"not {self.gpu_count} GPUs"
-        if offer.gpu and not self.gpu and not self.instance_type:
-            return "has a GPU that nobody asked for"
-        if self.instance_type and offer.instance_type != self.instance_type:
-            return f"not {self.instance_type}"
-        if self.cpu is not None and offer.cpu is not None and not self.cpu.allows(offer.cpu):
-            return f"cpu is not {self.cpu}"
-        if self.memory_gb is not None and offer.memory_gb is not None and not self.memory_gb.allows(offer.memory_gb):
-            return f"memory_gb is not {self.memory_gb}"
-        if self.disk_gb is not None and offer.disk_gb is not None and offer.disk_gb < self.disk_gb:
-            return f"less than {self.disk_gb:g} GB of disk"
-        return "no confidential computing" if self.confidential and not offer.confidential else ""
-
-    def _wrong_place(self, offer: Offer) -> str:
-        if self.region and offer.region != self.region:
-            return f"not in {self.region}"
-        return f"not in {self.zone}" if self.zone and offer.zone and offer.zone != self.zone else ""
-
-    def _wrong_price(self, offer: Offer) -> str:
-        is_spot = offer.pricing is Pricing.SPOT
-        if is_spot and not self.spot:
-            return "spot only"
-        if self.spot and not is_spot and not self.fallback:
-            return "not spot"
-        limits = [limit for limit in (self.max_price, self.spot_price if is_spot else None) if limit is not None]
-        if not limits:
-            return ""
-        if offer.price_per_hour is None:
-            return "tells no price"
-        return f"above {min(limits)} USD per hour" if offer.price_per_hour > min(limits) else ""
+Entry = tuple[Candidate, Offer | None]
 
 
 @dataclass(slots=True)
 class _Ranking:
     """The places of one kind of node, best first. `head` only moves forward: what is taken stays taken."""
 
-    entries: Sequence[tuple[Candidate, Offer | None]]
+    entries: Sequence[Entry]
+    sound: int
+    """From here on the entries are places that failed lately: the last resort."""
+    shunned: Places
+    """The first of those, with why."""
     rejected: Places
     units: int
     head: int = 0
     places: dict[int, Places] = field(default_factory=dict)
     spare: list[int] | None = None
+    ranked: dict[int, Ranked] = field(default_factory=dict)
 
 
 class Market:
@@ -134,6 +54,7 @@ class Market:
         capabilities: Mapping[str, Capabilities],
         scope: PlanScope,
         closed: Mapping[str, str],
+        failed: Iterable[FailedPlace],
         now: datetime,
     ) -> None:
         """`closed` says of providers why nothing can be created there."""
@@ -141,6 +62,8 @@ class Market:
         self._capabilities = capabilities
         self._scope = scope
         self._closed = closed
+        recent = (one for one in failed if now - one.failed_at < timedelta(seconds=AVOIDED_SECONDS))
+        self._failed = {(one.provider, one.place): one for one in sorted(recent, key=lambda one: one.failed_at)}
         self._now = now
         self._sifted: dict[tuple[str, Requirement], tuple[list[Offer], dict[str, list[Offer]]]] = {}
         self._rankings: dict[tuple[int, int], _Ranking] = {}
@@ -154,6 +77,20 @@ class Market:
             ranking = self._ranking(desired, refused)
             taken.append((desired, ranking, self._take(ranking)))
         return {desired.address: self._places(ranking, head) for desired, ranking, head in taken}
+
+    def resized(self, candidate: Candidate, record: Recorded) -> Places:
+        """What an instance that stays will be at its new `instance_type`; empty where that is not on offer."""
+        attrs = self._scope.attrs_of(candidate)
+        region = attrs.get("region") or record.facts.get("region")
+        is_spot = bool(attrs.get("spot"))
+        fitting = [
+            offer
+            for offer in self._offers.get(candidate.provider, ())
+            if offer.instance_type == attrs.get("instance_type")
+            and (not region or offer.region == region)
+            and (offer.pricing is Pricing.SPOT) is is_spot
+        ]
+        return (Ranked(candidate, min(fitting, key=_rank_of), attrs=attrs),) if fitting else ()
 
     def _take(self, ranking: _Ranking) -> int:
         while ranking.head < len(ranking.entries):
@@ -175,19 +112,29 @@ class Market:
         places = ranking.places.get(head)
         if places is None:
             entries = ranking.entries
-            kept = [] if head == len(entries) else [entries[head], *self._spare(ranking, head)]
-            accepted = tuple(Ranked(c, offer, attrs=self._scope.attrs_of(c)) for c, offer in kept[:KEPT])
-            full = tuple(Ranked(c, o, "taken by other nodes of this plan") for c, o in entries[:KEPT])
-            places = ranking.places[head] = (accepted or full) + ranking.rejected
+            if head == len(entries):
+                accepted = [Ranked(c, o, "taken by other nodes of this plan") for c, o in entries[:KEPT]]
+            else:
+                indexes = (head, *(index for index in self._spare(ranking) if index != head))
+                accepted = [self._accepted(ranking, index) for index in _bounded(indexes, entries)]
+            shunned = ranking.shunned if head < ranking.sound else ()
+            places = ranking.places[head] = (*accepted, *shunned, *ranking.rejected)
         return places
 
-    def _spare(self, ranking: _Ranking, head: int) -> Iterator[tuple[Candidate, Offer | None]]:
-        """The best places that still have room, but for the one at `head`. Nothing before the last head has any."""
+    def _accepted(self, ranking: _Ranking, index: int) -> Ranked:
+        ranked = ranking.ranked.get(index)
+        if ranked is None:
+            candidate, offer = ranking.entries[index]
+            ranked = ranking.ranked[index] = Ranked(candidate, offer, attrs=self._scope.attrs_of(candidate))
+        return ranked
+
+    def _spare(self, ranking: _Ranking) -> Sequence[int]:
+        """The best places that still have room. Nothing before the last head has any."""
         if ranking.spare is None:
-            indexes = range(ranking.head, len(ranking.entries))
-            free = (index for index in indexes if self._has_room(ranking.entries[index][1], ranking.units))
-            ranking.spare = list(islice(free, KEPT))
-        return (ranking.entries[index] for index in ranking.spare if index != head)
+            end = ranking.sound if ranking.head < ranking.sound else len(ranking.entries)
+            free = (i for i in range(ranking.head, end) if self._has_room(ranking.entries[i][1], ranking.units))
+            ranking.spare = list(_bounded(free, ranking.entries))
+        return ranking.spare
 
     def _ranking(self, desired: Desired, refused: Mapping[int, str]) -> _Ranking:
         # Nodes of a cluster share both objects; comparing them by identity spares a hash of every attribute.
@@ -198,7 +145,7 @@ class Market:
         return ranking
 
     def _rank(self, desired: Desired, refused: Mapping[int, str]) -> _Ranking:
-        entries: list[tuple[Candidate, Offer | None]] = []
+        entries: list[Entry] = []
         rejected: list[Ranked] = []
         for candidate in desired.candidates:
             why = self._closed.get(candidate.provider) or refused.get(id(candidate), "")
@@ -211,18 +158,33 @@ class Market:
                 entries += [(candidate, offer) for offer in accepted]
                 rejected += [_example(candidate, why, offers) for why, offers in objections.items()]
                 if not accepted and not objections:
-                    rejected.append(Ranked(candidate, None, "has no offers"))
+                    rejected.append(Ranked(candidate, None, "offers nothing like it"))
         if len(desired.candidates) > 1 and desired.settings.objective is Objective.CHEAPEST:
-            entries.sort(key=lambda entry: _rank_of(entry[1]))
+            entries.sort(key=_cheapest_first)
+        shunned = [(entry, why) for entry in entries if (why := self._why_not_again(entry))]
+        last_resort = [entry for entry, _ in shunned]
+        sound = [entry for entry in entries if entry not in last_resort] if shunned else entries
         units = 1
         if desired.kind is Kind.GROUP:
             nodes = desired.candidates[0].attrs.get("nodes")
             units = nodes if isinstance(nodes, int) else 1
-        return _Ranking(entries, tuple(rejected), units)
+        avoided = tuple(Ranked(*entry, why) for entry, why in shunned[:KEPT])
+        return _Ranking([*sound, *last_resort], len(sound), avoided, tuple(rejected), units)
+
+    def _why_not_again(self, entry: Entry) -> str:
+        """How a place failed lately; empty when it did not."""
+        candidate, offer = entry
+        if offer is None or not self._failed:
+            return ""
+        failed = self._failed.get((candidate.provider, place_of(offer)))
+        return "" if failed is None else f"failed {_age(failed, self._now)} ago: {failed.why}"
 
     def _sift(self, candidate: Candidate, settings: Settings) -> tuple[list[Offer], dict[str, list[Offer]]]:
-        """The offers that will do, best first, and the others by what is wrong with them."""
-        requirement = Requirement.of(self._scope.attrs_of(candidate), settings)
+        """The offers that will do, spot before what is only its fallback, best first; and the others by what is wrong
+        with them."""
+        attrs = self._scope.attrs_of(candidate)
+        homes = [home(volume, "", self._scope.known(volume)) for volume in mounted(attrs)]
+        requirement = Requirement.of(attrs, settings, homes)
         key = (candidate.provider, requirement)
         sifted = self._sifted.get(key)
         if sifted is None:
@@ -234,6 +196,25 @@ class Market:
             accepted.sort(key=lambda offer: (offer.pricing is not Pricing.SPOT, _rank_of(offer)))
             sifted = self._sifted[key] = accepted, dict(sorted(objections.items()))
         return sifted
+
+
+def _bounded(indexes: Iterable[int], entries: Sequence[Entry]) -> Iterator[int]:
+    """The first few of each candidate, of its spot places and of the others: so a whole provider may run dry, or all of
+    its spot nodes, and there still is a place to go on to."""
+    kept: Counter[tuple[int, bool]] = Counter()
+    for index in indexes:
+        candidate, offer = entries[index]
+        lane = (id(candidate), offer is not None and offer.pricing is Pricing.SPOT)
+        if kept[lane] < KEPT:
+            kept[lane] += 1
+            yield index
+
+
+def _cheapest_first(entry: Entry) -> tuple[bool, tuple[bool, Decimal, float, str, str]]:
+    """Between candidates; an on-demand node in place of a spot node is the last resort of all of them."""
+    candidate, offer = entry
+    wants_spot = candidate.attrs.get("spot") not in (None, False)
+    return (wants_spot and offer is not None and offer.pricing is not Pricing.SPOT, _rank_of(offer))
 
 
 def _rank_of(offer: Offer | None) -> tuple[bool, Decimal, float, str, str]:
@@ -250,11 +231,6 @@ def _example(candidate: Candidate, why: str, offers: Sequence[Offer]) -> Ranked:
     return Ranked(candidate, offer, why if len(offers) == 1 else f"{why} ({len(offers)} offers)")
 
 
-def _text(attrs: Attrs, name: str) -> str | None:
-    value = attrs.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _constraint(attrs: Attrs, name: str) -> Constraint | None:
-    value = attrs.get(name)
-    return Constraint.parse(value) if isinstance(value, (str, int, float)) else None
+def _age(failed: FailedPlace, now: datetime) -> str:
+    minutes = (now - failed.failed_at).total_seconds() // 60
+    return "less than a minute" if minutes < 1 else "1 minute" if minutes < 2 else f"{minutes:.0f} minutes"

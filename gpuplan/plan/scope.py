@@ -4,11 +4,14 @@ Called by `planner`, which settles each instance in dependency order. What is ab
 facts nobody knows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gpuplan.core.address import Address
 from gpuplan.core.desired import Candidate, Desired
+from gpuplan.core.diagnostics import At
+from gpuplan.core.errors import SpecError
+from gpuplan.core.seal import sealed_within, secret_elsewhere, veiled
 from gpuplan.core.state import Phase, Recorded
 from gpuplan.core.values import UNKNOWN, Attrs, Facts, Value, resolve
 from gpuplan.plan.dependencies import Dependencies
@@ -19,6 +22,35 @@ class Awaited(dict[str, Value]):
 
     def __missing__(self, key: str) -> Value:
         return UNKNOWN
+
+
+def resource_view(resource: Address, members: Iterable[Address], see: Callable[[Address, str], Value]) -> Value:
+    """A resource as expressions see it, made of its instances: alone, as a list by `count`, or by the keys of
+    `for_each`. `see` shows one instance under a name."""
+    blocks: dict[str | int | None, list[Address]] = {}
+    for address in members:
+        blocks.setdefault(address.key, []).append(address)
+    if not blocks:
+        return {"name": resource.name, "nodes": []}
+    views = {key: _block_view(addresses, see) for key, addresses in blocks.items()}
+    if resource.key is not None or None in views:
+        return next(iter(views.values()))
+    if all(isinstance(key, int) for key in views):
+        return list(views.values())
+    return {str(key): view for key, view in views.items()}
+
+
+def _block_view(addresses: Sequence[Address], see: Callable[[Address, str], Value]) -> Value:
+    first = addresses[0]
+    if first.node is None:
+        return see(first, first.name)
+    nodes = [see(address, f"{address.name}-{address.node}") for address in addresses]
+    if first.kind == "clusters":
+        return {"name": first.name, "nodes": nodes}
+    # A service is asked for by its name: what its first node says stands for it.
+    lead = nodes[0]
+    own: dict[str, Value] = {"name": first.name, "nodes": nodes}
+    return type(lead)({**lead, **own}) if isinstance(lead, dict) else own
 
 
 class _Settled(NamedTuple):
@@ -49,7 +81,12 @@ class PlanScope:
         resolved = self._resolved.get(id(candidate))
         if resolved is None:
             attrs = candidate.attrs
-            resolved = self._resolved[id(candidate)] = {name: resolve(attrs[name], self) for name in attrs}
+            resolved = {name: resolve(attrs[name], self) for name in attrs}
+            for name, value in resolved.items():
+                if value is not attrs[name] and (inner := sealed_within(value)) is not None:
+                    at = At((*candidate.path, name, *inner))
+                    raise SpecError(diagnostics=(secret_elsewhere(at),))
+            self._resolved[id(candidate)] = resolved
         return resolved
 
     def settle(
@@ -66,26 +103,17 @@ class PlanScope:
         recorded = self._recorded.get(address)
         return None if recorded is None else recorded.remote_id
 
-    def view(self, resource: Address) -> Value:
-        blocks: dict[str | int | None, list[Address]] = {}
-        for address in self._dependencies.members(resource):
-            if address in self._desired:
-                blocks.setdefault(address.key, []).append(address)
-        if not blocks:
-            return {"name": resource.name, "nodes": []}
-        if resource.key is not None or None in blocks:
-            return self._block(next(iter(blocks.values())))
-        if all(isinstance(key, int) for key in blocks):
-            return [self._block(addresses) for addresses in blocks.values()]
-        return {str(key): self._block(addresses) for key, addresses in blocks.items()}
+    def known(self, address: Address) -> Mapping[str, Value]:
+        """Facts and attributes of an instance, as far as they are known by now."""
+        settled = self._settled.get(address)
+        if settled is not None:
+            return {**settled.facts, **settled.attrs}
+        recorded = self._recorded.get(address)
+        return {} if recorded is None else {**recorded.facts, **recorded.attrs}
 
-    def _block(self, addresses: Iterable[Address]) -> Value:
-        instances = list(addresses)
-        first = instances[0]
-        if first.node is None:
-            return self._instance(first, first.name)
-        nodes = [self._instance(address, f"{address.name}-{address.node}") for address in instances]
-        return {"name": first.name, "nodes": nodes}
+    def view(self, resource: Address) -> Value:
+        wanted = (address for address in self._dependencies.members(resource) if address in self._desired)
+        return resource_view(resource, wanted, self._instance)
 
     def _instance(self, address: Address, name: str) -> Value:
         settled = self._settled.get(address)
@@ -94,7 +122,8 @@ class PlanScope:
             if recorded is None:
                 return Awaited(name=name, id=UNKNOWN)
             settled = _Settled(recorded.remote_id, recorded.attrs, recorded.facts, recorded.phase is not Phase.PENDING)
-        view = {**settled.attrs, **settled.facts, "id": settled.remote_id or UNKNOWN, "name": name}
+        attrs = {name: veiled(value) for name, value in settled.attrs.items()}
+        view = {**attrs, **settled.facts, "id": settled.remote_id or UNKNOWN, "name": name}
         nodes = view.get("nodes")
         if address.kind == "clusters" and isinstance(nodes, int):
             # A group whose members the provider has not told: their number is all that is known.

@@ -115,6 +115,8 @@ class OfferDocument(TypedDict):
     seen_at: str
     expires_at: str | None
     facts: dict[str, object]
+    host: str
+    gpu_slice: str
 
 
 class RankedDocument(TypedDict):
@@ -188,6 +190,8 @@ class PlanDocument(TypedDict):
     variables: dict[str, object]
     """Values the spec's variables were given, the sensitive ones left out."""
     outputs: dict[str, object]
+    lifted: list[str]
+    """What had expired and is not in the spec any more."""
     warnings: list[DiagnosticDocument]
     drift: list[DriftDocument]
     orphans: list[ObservedDocument]

@@ -51,7 +51,7 @@ class Hetzner:
         return Account(self._api.account_id(self._options.project or ""), self._api.endpoint)
 
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
-        if query.gpu:
+        if not query.wants("", 0):
             return ()
         to = "list server types"
         prices = await self._api.find("GET", "/pricing", answer=PriceList, at="pricing", to="look at the prices")

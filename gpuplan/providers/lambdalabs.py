@@ -8,7 +8,6 @@ from functools import partial
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Kind
 from gpuplan.core.errors import Failure, InvalidRequest, Unsupported
-from gpuplan.core.gpus import gpu_satisfies
 from gpuplan.core.kinds import NodeAttrs
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import Observed, Status
@@ -56,9 +55,12 @@ class LambdaLabs:
         to = "list instance types"
         sales = await self._api.call("GET", "/instance-types", answer=dict[str, Sale], to=to)
         now, asked = self._api.clock.now(), query.regions or self._options.regions
-        wanted = (sale for sale in sales.values() if not query.gpu or gpu_satisfies(sale.instance_type.gpu, query.gpu))
-        offers = (offer for sale in wanted for offer in wire.to_offers(sale, self._api.provider, now))
-        return [offer for offer in offers if not asked or not offer.region or offer.region in asked]
+        offers = (offer for sale in sales.values() for offer in wire.to_offers(sale, self._api.provider, now))
+        return [
+            offer
+            for offer in offers
+            if query.wants(offer.gpu, offer.gpu_count) and (not asked or offer.region in ("", *asked))
+        ]
 
     async def list(self, kind: Kind, known: frozenset[str]) -> Listed:
         (collection,) = (each for each in COLLECTIONS if each.kind is kind)

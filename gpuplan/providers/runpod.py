@@ -68,18 +68,17 @@ class RunPod:
 
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
         provider, now, found = self._api.provider, self._api.clock.now(), list[Offer]()
-        if query.gpu_count != 0:
-            counts = (query.gpu_count,) if query.gpu_count else market.GPU_COUNTS
+        if counts := tuple(count for count in query.gpu_counts or market.GPU_COUNTS if count):
             clouds = ("secure", "community") if self._options.cloud == "any" else (self._options.cloud,)
             for cloud in clouds:
                 boards = await self._api.together(self._gpus(cloud, count) for count in counts)
                 board = dict(zip(counts, boards, strict=True))
-                for count in counts if query.gpu_count else range(1, max(counts) + 1):
+                for count in counts if query.gpu_counts else range(1, max(counts) + 1):
                     found += market.to_gpu_offers(board, cloud, count, provider, now)
-        if not query.gpu and not query.gpu_count:
+        if query.wants("", 0):
             found += market.to_cpu_offers(await self._cpus(), provider, now)
         regions = query.regions or self._options.regions
-        found = [offer for offer in found if query.gpu in ("", offer.gpu)]
+        found = [offer for offer in found if query.wants(offer.gpu, offer.gpu_count)]
         return [offer for offer in found if not regions or offer.region in regions]
 
     async def list(self, kind: Kind, known: frozenset[str]) -> Listed:

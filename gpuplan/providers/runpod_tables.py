@@ -93,6 +93,7 @@ CAPABILITIES = Capabilities(
     logs=True,
     log_streaming=True,
     shared_filesystem=True,
+    restart_empties=True,
     notes=(
         "a pod is a container: a change of image, command, env, ports, disk or keys empties its disk",
         "a stopped pod keeps its host and may find its GPUs taken: a network volume on a new pod does not",

@@ -46,7 +46,9 @@ class Vast:
         return Account(self._api.account_id(user.id), self._api.endpoint)
 
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
-        wanted = (query.gpu,) if query.gpu else self._options.gpus
+        if query.machines and not query.gpus:
+            return []
+        wanted = query.gpus or self._options.gpus
         names = [name for gpu in wanted for name in wire.names_of(gpu, await self._names())]
         if wanted and not names:
             return []
@@ -194,7 +196,8 @@ class Vast:
         if asked.gpu is None:
             raise Unfit("without an offer it needs a `gpu`")
         regions = (asked.region,) if asked.region else ()
-        offers = await self.offers(OfferQuery(asked.gpu.name, asked.gpu.count, regions, spot=asked.spot is not None))
+        query = OfferQuery(asked.gpu.name, asked.gpu.count, regions, spot=asked.spot is not None, disk_gb=asked.disk_gb)
+        offers = await self.offers(query)
         fitting = [
             offer
             for offer in offers
@@ -221,7 +224,7 @@ class Vast:
         found = [ask.to_offer(provider, now, is_bid=is_bid) async for ask in pages]
         # What is on the border between two pages comes twice.
         offers = {offer.ref: offer for offer in found if offer is not None}
-        return [offer for offer in offers.values() if not query.gpu or gpu_satisfies(offer.gpu, query.gpu)]
+        return [offer for offer in offers.values() if query.wants(offer.gpu, offer.gpu_count)]
 
     async def _names(self) -> Sequence[str]:
         async def read() -> Sequence[str]:

@@ -59,6 +59,7 @@ class Terms(BaseModel):
 
 def to_search(query: OfferQuery, names: Sequence[str], terms: Terms, *, is_bid: bool) -> Body:
     """Filters of a search, cheapest first. Without the disk in it the order of prices would mislead."""
+    disk_gb = query.disk_gb or terms.disk_gb
     body: Body = {
         "rentable": {"eq": True},
         "rented": {"eq": False},
@@ -67,11 +68,11 @@ def to_search(query: OfferQuery, names: Sequence[str], terms: Terms, *, is_bid: 
         "direct_port_count": {"gte": terms.min_ports},
         "inet_down": {"gte": terms.min_inet_down},
         "duration": {"gte": terms.min_days * 86400},
-        "disk_space": {"gte": terms.disk_gb},
+        "disk_space": {"gte": disk_gb},
         "type": "bid" if is_bid else "on-demand",
         "order": [["dph_total", "asc"]],
         "limit": 64,
-        "allocated_storage": terms.disk_gb,
+        "allocated_storage": disk_gb,
     }
     if terms.verified:
         body["verified"] = {"eq": True}
@@ -79,8 +80,8 @@ def to_search(query: OfferQuery, names: Sequence[str], terms: Terms, *, is_bid: 
         body["cuda_max_good"] = {"gte": terms.min_cuda}
     if names:
         body["gpu_name"] = {"in": list(names)}
-    if query.gpu_count:
-        body["num_gpus"] = {"eq": query.gpu_count}
+    if query.gpu_counts:
+        body["num_gpus"] = {"in": list(query.gpu_counts)}
     if query.regions:
         body["geolocation"] = {"in": list(query.regions)}
     return body

@@ -234,6 +234,7 @@ class Ask(Payload):
             ref=self.id,
             region=region_of(self.geolocation),
             zone=str(self.machine_id),
+            host=str(self.machine_id),
             gpu=gpu,
             gpu_count=self.num_gpus,
             pricing=Pricing.SPOT if is_bid else Pricing.ON_DEMAND,

@@ -57,7 +57,7 @@ class Vultr:
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
         routes = {"/plans": "plans", "/plans-metal": "plans_metal"}
         listings = [self._api.pages(route, items=at, answer=Plan, to="list plans") for route, at in routes.items()]
-        plans = [plan for listing in listings async for plan in listing if query.gpu in ("", wire.gpu_of(plan)[0])]
+        plans = [plan for listing in listings async for plan in listing if query.wants(*wire.gpu_of(plan))]
         asked = query.regions or self._options.regions
         regions = sorted({region for plan in plans for region in plan.locations if not asked or region in asked})
         stock = await self._api.together(map(self._available, regions))

@@ -255,7 +255,6 @@ def to_offers(plan: Plan, available: Mapping[str, frozenset[str]], provider: str
     """One for each region the plan is sold in. `available` has the plans that can be deployed now, by region."""
     gpu, count = gpu_of(plan)
     is_slice = bool(plan.gpu_type) and not gpu
-    facts: dict[str, JsonValue] = {"gpu_slice": f"{plan.gpu_vram_gb} GB of {plan.gpu_type}"} if is_slice else {}
     for region in plan.locations:
         price = _price(plan, region)
         if region not in available or not price:
@@ -275,7 +274,7 @@ def to_offers(plan: Plan, available: Mapping[str, frozenset[str]], provider: str
             memory_gb=plan.ram / 1024 if plan.ram else None,
             disk_gb=float(plan.disk) if plan.disk.isdigit() else None,
             stock=Stock.SOME if plan.id in available[region] else Stock.NONE,
-            facts=facts,
+            gpu_slice=f"{plan.gpu_vram_gb} GB of {plan.gpu_type}" if is_slice else "",
         )
 
 

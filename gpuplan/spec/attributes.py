@@ -121,11 +121,16 @@ def _rules(value: Value) -> Value:
     if not _is_list(value):
         return value
     return [
-        {key: _port(item) if key == "port" else item for key, item in rule.items()}
+        {key: _rule_port(item) if key == "port" else item for key, item in rule.items()}
         if isinstance(rule, Mapping)
         else rule
         for rule in value
     ]
+
+
+def _rule_port(value: Value) -> Value:
+    """22, or `8000-8010`."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 def _is_list(value: Value) -> TypeGuard[Sequence[Value]]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from gpuplan.core.diagnostics import At, Diagnostic, Label
 from gpuplan.core.errors import SpecError
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.units import format_duration
 from gpuplan.core.values import JsonValue
 from gpuplan.spec.functions import NAMES, Function
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.templates import ROOTS
 
 if TYPE_CHECKING:

@@ -3,15 +3,14 @@
 Called by `load` when everything else is right.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from gpuplan.core.address import Address
 from gpuplan.core.desired import Desired
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Path
 from gpuplan.core.errors import SpecError
-from gpuplan.core.values import JsonValue
 from gpuplan.spec.expressions import Evaluation, Names
-from gpuplan.spec.scalars import Template
+from gpuplan.spec.scalars import Template, texts_in
 from gpuplan.spec.shapes import Shapes
 
 Graph = dict[Address, set[Address]]
@@ -80,7 +79,7 @@ def _where(address: Address, need: Address, shapes: Shapes, names: Names) -> Pat
     shape = shapes.target(address.kind, address.name)
     block = shape.blocks.get(address.key) or next(iter(shape.blocks.values()))
     path: Path = (address.kind, address.name)
-    for place, raw in _texts(dict(shape.raw), path):
+    for place, raw in texts_in(dict(shape.raw), path):
         if isinstance(raw, Template):
             evaluation = Evaluation(names, block.bound)
             try:
@@ -96,14 +95,3 @@ def _where(address: Address, need: Address, shapes: Shapes, names: Names) -> Pat
         if any(ref.resource == need.resource for ref in refs):
             return place
     return path
-
-
-def _texts(raw: JsonValue, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(raw, dict):
-        for key, item in raw.items():
-            yield from _texts(item, (*path, key))
-    elif isinstance(raw, list):
-        for index, item in enumerate(raw):
-            yield from _texts(item, (*path, index))
-    elif isinstance(raw, str):
-        yield path, raw

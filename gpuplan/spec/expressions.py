@@ -11,9 +11,9 @@ from gpuplan.core.address import Address
 from gpuplan.core.desired import SECTIONS
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Path
 from gpuplan.core.errors import SpecError
+from gpuplan.core.nearest import did_you_mean, nearest
 from gpuplan.core.values import Deferred, JsonValue, Ref, Value, is_static, leaves
 from gpuplan.spec.cel_language import Language
-from gpuplan.spec.nearest import did_you_mean, nearest
 from gpuplan.spec.pending import Computed, Input, Joined, Lookup, Missing, Plain, Within, compute, join, walk
 from gpuplan.spec.scalars import Template
 from gpuplan.spec.templates import Cut, Expression, PathExpression, TemplateError, parse_template

@@ -98,8 +98,16 @@ def _check_gpu(text: str) -> None:
         raise PydanticCustomError("gpu_unknown", "unknown", {"name": name, "nearest": nearest_gpus(name)}) from exc
 
 
+def _check_ports(value: int | str) -> None:
+    first, _, last = str(value).partition("-")
+    if not all(number.isdigit() and 0 < int(number) < 65536 for number in (first, last or first)):
+        raise ValueError(f'`{value}` is neither a port nor a range: write 22 or "8000-8010"')
+    if last and int(last) < int(first):
+        raise ValueError(f"`{value}` ends before it begins")
+
+
 def _check_command(value: Any) -> None:
-    if isinstance(value, list) and not all(isinstance(item, (str, int, float)) for item in value):
+    if isinstance(value, list) and not all(isinstance(item, (str, int, float, Deferred)) for item in value):
         raise ValueError("a command is one text, or a list of texts")
 
 
@@ -108,6 +116,13 @@ _DURATION_SCHEMA = {"type": "string", "pattern": r"^(\d+(\.\d+)?[smhd])+$", "exa
 _CONSTRAINT_SCHEMA = {
     "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^>=\s*\d+(\.\d+)?$"}],
     "examples": [32, ">=32"],
+}
+_PORTS_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": r"^\d+(-\d+)?$"},
+    ],
+    "examples": [22, "8000-8010"],
 }
 _PORT_SCHEMA = {
     "anyOf": [
@@ -140,6 +155,9 @@ Amount: TypeAlias = Annotated[
 ]
 Port: TypeAlias = Annotated[
     int | str, _checked("port", parse_port, accepts=(int, str)), WithJsonSchema(_PORT_SCHEMA), KEEPS
+]
+Ports: TypeAlias = Annotated[
+    int | str, _checked("ports", _check_ports, accepts=(int, str)), WithJsonSchema(_PORTS_SCHEMA), KEEPS
 ]
 AddressText: TypeAlias = Annotated[str, _checked("address", Address.parse), WithJsonSchema(_ADDRESS_SCHEMA)]
 Command: TypeAlias = Annotated[

@@ -11,7 +11,7 @@ from gpuplan.core.desired import Desired
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Path, Severity
 from gpuplan.core.values import JsonValue
 from gpuplan.spec.expressions import Names
-from gpuplan.spec.scalars import Template
+from gpuplan.spec.scalars import texts_in
 
 _TOKENS: tuple[tuple[str, str], ...] = (
     (r"hf_[A-Za-z0-9]{20,}", "a Hugging Face token"),
@@ -36,7 +36,7 @@ def tokens_in(text: str) -> Iterator[str]:
 
 def literal_secrets(document: JsonValue) -> Iterator[tuple[str, Diagnostic]]:
     """Every token that is written out, with what to say about it."""
-    for path, value in _texts(document, ()):
+    for path, value in texts_in(document, ()):
         match = _ANY_TOKEN.search(value)
         if match is None:
             continue
@@ -89,14 +89,3 @@ def _keys(document: Mapping[str, JsonValue], section: str) -> list[str]:
 def _variable(path: Path) -> str:
     named = [part for part in path if isinstance(part, str)]
     return re.sub(r"\W", "_", named[-1]).lower() if named else "token"
-
-
-def _texts(raw: JsonValue, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(raw, dict):
-        for key, item in raw.items():
-            yield from _texts(item, (*path, key))
-    elif isinstance(raw, list):
-        for index, item in enumerate(raw):
-            yield from _texts(item, (*path, index))
-    elif isinstance(raw, str) and (not isinstance(raw, Template) or "${" in raw):
-        yield path, raw

@@ -112,9 +112,11 @@ def _load(files: Sequence[SourceFile], inputs: Inputs, sources: Sources, sink: S
         removed=statements.removed,
         policies=statements.policies,
         max_hourly=statements.max_hourly,
-        warnings=tuple(lint.unused(raw, expansion.instances, names)),
+        warnings=(*sink.warnings, *lint.unused(raw, expansion.instances, names)),
         variables={
-            name: encode_value(names.variables[name]) for name in inputs.given if not document.variables[name].sensitive
+            name: encode_value(names.variables[name])
+            for name in inputs.given
+            if name in document.variables and not document.variables[name].sensitive
         },
         redactor=Redactor(leaf.reveal() for leaf in leaves(names.variables) if isinstance(leaf, Secret)),
     )

@@ -24,6 +24,7 @@ from gpuplan.spec.fields import (
     Money,
     Name,
     Port,
+    Ports,
     Reference,
     Scalar,
     Text,
@@ -35,7 +36,7 @@ Anything: TypeAlias = object
 
 
 class Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
 
 class Variable(Block):
@@ -54,12 +55,22 @@ class Variable(Block):
 class ProviderConfig(BaseModel):
     """An account. Fields that are not listed here belong to the provider's type."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), defer_build=True)
 
     type: Maybe[str] = Field(None, description="The provider's type. Default: the name of this block.")
     retired: Annotated[bool, Field(strict=True)] = Field(False, description="Manages what it has, gets nothing new.")
     max_concurrency: Maybe[Annotated[int, Field(strict=True, ge=1)]] = Field(
         None, description="Requests at the same time, at most."
+    )
+
+
+class StateConfig(BaseModel):
+    """Where the state is kept. Fields that are not listed here belong to the backend's type."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=(), defer_build=True)
+
+    type: Annotated[str, Field(strict=True)] = Field(
+        "file", description="file, s3, postgres, http, kubernetes, or one that a package brings."
     )
 
 
@@ -157,7 +168,9 @@ class Cluster(NodeFields, Resource):
     placement: Maybe[PlacementBlock] = Field(None, description="Instead of `provider`: the plan chooses.")
     nodes: Count = Field(1, description="How many nodes.")
     update: Maybe[UpdateBlock] = None
-    ttl: Maybe[Duration] = Field(None, description="Its nodes are deleted after this time.")
+    ttl: Maybe[Duration] = Field(
+        None, description="Its nodes are deleted after it, and stay gone until the spec asks for something else."
+    )
     on_failure: Annotated[OnFailure, LATER] = Field(
         OnFailure.DESTROY, description="What happens to a node that does not become ready."
     )
@@ -178,7 +191,7 @@ class SshKey(Resource):
 
 
 class Rule(Block):
-    port: Port
+    port: Maybe[Ports] = Field(None, description='22 or "8000-8010". Default: all of them.')
     protocol: Maybe[Annotated[Literal["tcp", "udp", "icmp"], LATER]] = None
     source: Maybe[Text] = Field(None, alias="from", description="A network in CIDR notation. Default: anyone.")
 
@@ -193,7 +206,8 @@ class Network(Resource):
 
 class HealthBlock(Block):
     http: Maybe[Text] = Field(None, description="A path that answers 2xx once the service is up.")
-    port: Maybe[Whole] = None
+    command: Maybe[Text] = Field(None, description="A command on the node that ends with 0 once the service is up.")
+    port: Maybe[Whole] = Field(None, description="Alone: a port that takes connections. Default: the first of `ports`.")
     interval: Maybe[Duration] = None
     timeout: Maybe[Duration] = None
 
@@ -203,6 +217,9 @@ class WorkloadFields(Resource):
     image: Maybe[Text] = None
     command: Maybe[Command] = None
     env: Maybe[Annotated[dict[str, Scalar], KEEPS]] = None
+    nodes: Maybe[Annotated[Whole | Literal["all"], Field(union_mode="left_to_right")]] = Field(
+        None, description="On how many nodes of the cluster, from the first. Default: all for a service, 1 for a job."
+    )
 
 
 class Service(WorkloadFields):
@@ -252,6 +269,7 @@ class Document(Block):
     include: Maybe[Annotated[list[str] | str, Field(union_mode="left_to_right")]] = Field(
         None, description="Files this one is laid over; paths count from this file."
     )
+    state: Maybe[StateConfig] = Field(None, description="Where the state is kept. Default: files under `state/`.")
     variables: dict[Name, Variable] = Field(default_factory=dict)
     locals: dict[Name, Anything] = Field(default_factory=dict, description="Names for values.")
     providers: dict[Name, ProviderConfig] = Field(default_factory=dict)

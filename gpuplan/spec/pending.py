@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from gpuplan.core.address import Address
 from gpuplan.core.diagnostics import At, Diagnostic, Label
 from gpuplan.core.errors import SpecError
-from gpuplan.core.secret import Secret
+from gpuplan.core.nearest import did_you_mean
+from gpuplan.core.seal import secret_elsewhere
+from gpuplan.core.secret import Sealed, Secret
 from gpuplan.core.values import UNKNOWN, Deferred, JsonValue, Ref, Scope, Unknown, Value, has_unknown, leaves, resolve
 from gpuplan.spec.cel_language import UndefinedName
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.scalars import as_text
 
 Plain = str | int
@@ -87,7 +88,10 @@ class Computed:
     at: At
 
     def __call__(self, scope: Scope) -> Value:
-        return compute(self.run, [_resolved(entry, scope) for entry in self.inputs])
+        inputs = [_resolved(entry, scope) for entry in self.inputs]
+        if any(isinstance(entry.value, Sealed) and entry.asks != "presence" for entry in inputs):
+            raise SpecError(diagnostics=(secret_elsewhere(self.at),))
+        return compute(self.run, inputs)
 
     @property
     def identity(self) -> Value:
@@ -169,6 +173,8 @@ def join(parts: Sequence[Value], at: At) -> Value:
             part = UNKNOWN if part.remote_id is None else part.remote_id
         if isinstance(part, Unknown):
             return UNKNOWN
+        if isinstance(part, Sealed):
+            raise SpecError(diagnostics=(secret_elsewhere(at),))
         if isinstance(part, Secret):
             sensitive, part = True, part.reveal()
         if not isinstance(part, (str, bool, int, float)):
@@ -183,7 +189,7 @@ def is_sensitive(value: Value) -> bool:
 
 def sensitive_value(value: Value) -> Value:
     """A value that came of secrets. A yes or no tells too little to hide; everything else is hidden."""
-    if value is None or isinstance(value, (bool, Secret, Deferred, Ref, Unknown)):
+    if value is None or isinstance(value, (bool, Secret, Sealed, Deferred, Ref, Unknown)):
         return value
     if isinstance(value, Mapping):
         return {key: sensitive_value(item) for key, item in value.items()}
@@ -193,7 +199,7 @@ def sensitive_value(value: Value) -> Value:
 
 
 def revealed(value: Value) -> JsonValue:
-    """The plain value of what is fully known."""
+    """The plain value of what is fully known; what other resources keep secret is not there."""
     match value:
         case None | bool() | int() | str():
             return value
@@ -204,9 +210,9 @@ def revealed(value: Value) -> JsonValue:
         case Ref():
             return value.remote_id
         case Mapping():
-            return {key: revealed(item) for key, item in value.items()}
+            return {key: revealed(item) for key, item in value.items() if not isinstance(item, Sealed)}
         case Sequence():
-            return [revealed(item) for item in value]
+            return [revealed(item) for item in value if not isinstance(item, Sealed)]
     raise TypeError(f"{type(value).__name__} is not known yet")
 
 

@@ -9,11 +9,11 @@ from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import ProviderBlock
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Sink
 from gpuplan.core.errors import GpuplanError, SpecError
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.ports import ProviderType
 from gpuplan.core.values import JsonValue, Value, is_static
 from gpuplan.spec.expressions import Evaluation, Names, Silenced
 from gpuplan.spec.model import ProviderConfig
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.pending import revealed
 from gpuplan.spec.schema import check
 
@@ -70,10 +70,11 @@ def _read(
         late = Label(At(path, key=True), "needs something that is known only after apply")
         raise SpecError(diagnostics=(Diagnostic("not-known-yet", f"`{name}` must be known when planning", (late,)),))
     plain = revealed(options)
+    assert isinstance(plain, dict)
+    plain = {**provider_type.defaults(names.environ), **plain}
     model = check(provider_type.options, plain, path, evaluated=options is not written)
     if isinstance(model, tuple):
         raise SpecError(diagnostics=model)
-    assert isinstance(plain, dict)
     providers.options[name] = options
     providers.blocks[name] = ProviderBlock(name, type_name, plain, path, config.retired, config.max_concurrency)
     providers.capabilities[name] = provider_type.capabilities(model)

@@ -4,12 +4,16 @@ Called by `load` once the shape of the document is known to be good, or for the 
 """
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
+
+from pydantic import BaseModel
 
 from gpuplan.core.address import Address
 from gpuplan.core.desired import SECTIONS, Candidate, Desired, Kind, Settings
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Path, Sink
 from gpuplan.core.errors import SpecError
+from gpuplan.core.ports import ProviderType
 from gpuplan.core.values import UNKNOWN, Attrs, JsonValue, Ref, Value, is_static
 from gpuplan.spec.attributes import attributes_of
 from gpuplan.spec.expressions import Evaluation, Names, Silenced, fail, together
@@ -18,11 +22,14 @@ from gpuplan.spec.pending import revealed
 from gpuplan.spec.provider_blocks import Providers
 from gpuplan.spec.scalars import Template
 from gpuplan.spec.schema import check, kind_of
+from gpuplan.spec.secrecy import misplaced_secrets
 from gpuplan.spec.settings import settings_of
 from gpuplan.spec.shapes import Block, Shape, Shapes
 from gpuplan.spec.ssh_keys import SharedKeys
 
 _SHAPING = frozenset({"count", "for_each", "nodes", "provider", "placement"})
+_PEERS = 100
+"""Ranks of a job that are told each other's addresses; each of them refers to all."""
 _BLOCKS = frozenset({"lifecycle", "timeouts", "update", "spot", "placement", "health"})
 """Fields that hold fields of their own."""
 
@@ -99,9 +106,12 @@ class Expansion:
                 return _Made(self._candidates(block, read, path), read.depends_on, settings)
             case "services" | "jobs":
                 target = self._target(read, path)
-                return _Made(self._beside(target, read, path), read.depends_on | {target}, settings)
+                depends_on = read.depends_on - {target} if block.nodes is not None else read.depends_on
+                return _Made(self._beside(target, read, path), depends_on, settings)
         attrs = attributes_of(read.fields)
         providers = block.providers or self._users(shape, path)
+        for provider in providers:
+            self._check_options(attrs, provider, path)
         return _Made(tuple(Candidate(provider, attrs, path) for provider in providers), read.depends_on, settings)
 
     def _read(self, shape: Shape, block: Block, path: Path) -> _Read:
@@ -114,6 +124,8 @@ class Expansion:
             model = getattr(self._document, str(path[0]))[path[1]]
         else:
             known = _without_nulls(fields)
+            if misplaced := tuple(misplaced_secrets(known, path)):
+                raise SpecError(diagnostics=misplaced)
             checked = check(MODELS[str(path[0])], known, path, evaluated=True)
             if isinstance(checked, tuple):
                 raise SpecError(diagnostics=checked)
@@ -179,6 +191,7 @@ class Expansion:
         target = self._named(read.fields["on"], at)
         if target.kind != "clusters":
             fail("wrong-type", "`on` must be a cluster", at, label=f"this is `{target}`", hint="write `${clusters.x}`")
+        self._check_reference(Ref(target), "clusters", at)
         return target
 
     def _beside(self, target: Address, read: _Read, path: Path) -> tuple[Candidate, ...]:
@@ -208,6 +221,8 @@ class Expansion:
             for candidate in candidates:
                 address = Address(section, name, candidate.provider)
                 self.instances[address] = Desired(address, Kind.SSH_KEY, (candidate,), depends_on, path, settings)
+        elif section in ("services", "jobs"):
+            self._workload(block, made, path)
         elif block.nodes is None or block.is_group:
             kind = Kind.GROUP if block.is_group else SECTIONS[section]
             self.instances[block.address] = Desired(block.address, kind, candidates, depends_on, path, settings)
@@ -215,6 +230,24 @@ class Expansion:
             for node in range(block.nodes):
                 address = Address(section, name, key, node)
                 self.instances[address] = Desired(address, Kind.NODE, candidates, depends_on, path, settings)
+
+    def _workload(self, block: Block, made: _Made, path: Path) -> None:
+        """One instance for each node that it runs on. Every rank of a job waits for the nodes of all of them."""
+        section, name, key, _ = block.address
+        kind = SECTIONS[section]
+        on = made.candidates[0].attrs["on"] if made.candidates else None
+        if block.nodes is None or not isinstance(on, Ref):
+            needs = made.depends_on if not isinstance(on, Ref) else made.depends_on | {on.address}
+            self.instances[block.address] = Desired(block.address, kind, made.candidates, needs, path, made.settings)
+            return
+        nodes = [on.address._replace(node=index) for index in range(block.nodes)]
+        peers: Sequence[Ref] = [Ref(node) for node in nodes] if kind is Kind.JOB and 1 < len(nodes) <= _PEERS else ()
+        beside = made.depends_on | {peer.address for peer in peers}
+        for index, node in enumerate(nodes):
+            more: Attrs = {"on": Ref(node), "peers": peers} if peers else {"on": Ref(node)}
+            candidates = tuple(replace(place, attrs={**place.attrs, **more}) for place in made.candidates)
+            address = Address(section, name, key, index)
+            self.instances[address] = Desired(address, kind, candidates, beside | {node}, path, made.settings)
 
     def _shared_keys(self, skipped: Container[tuple[str, str]]) -> Mapping[str, Value]:
         texts: dict[str, Value] = {}
@@ -249,11 +282,14 @@ class Expansion:
         if options is None or provider_type is None or not is_static(options):
             return
         path = (*place, "options")
-        if provider_type.node_options is None:
+        model = _options_model(provider_type, str(place[0]))
+        if model is None and place[0] == "clusters":
             label = Label(At(path, key=True), "not for nodes of this provider")
             summary = f"`{provider_type.name}` has no `options` for nodes"
             raise SpecError(diagnostics=(Diagnostic("unsupported-by-provider", summary, (label,)),))
-        checked = check(provider_type.node_options, revealed(options), path)
+        if model is None:
+            return
+        checked = check(model, revealed(options), path)
         if isinstance(checked, tuple):
             raise SpecError(diagnostics=checked)
 
@@ -290,6 +326,15 @@ class Expansion:
         if item.address.key is None and shape.keyed:
             one = next((f"say which one: `{block.address}`" for block in shape.blocks.values()), None)
             fail("unknown-reference", f"`{item.address}` is several", at, hint=one)
+
+
+def _options_model(provider_type: ProviderType, section: str) -> type[BaseModel] | None:
+    match section:
+        case "volumes":
+            return provider_type.volume_options
+        case "networks":
+            return provider_type.network_options
+    return provider_type.node_options
 
 
 def _without_nulls(fields: Mapping[str, Value]) -> dict[str, Value]:

@@ -4,7 +4,11 @@ Called by `source` for every plain scalar. `no`, `on`, `012`, `1:30` and `2025-0
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
+
+from gpuplan.core.diagnostics import Path
+from gpuplan.core.values import JsonValue
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)((?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)")
 _WORDS: Final[dict[str, None | bool]] = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -53,3 +57,15 @@ def as_text(value: bool | int | float | str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value.text if isinstance(value, Written) else str(value)
+
+
+def texts_in(raw: JsonValue, path: Path) -> Iterator[tuple[Path, str]]:
+    """Every text inside a raw value, with where it stands."""
+    if isinstance(raw, dict):
+        for key, item in raw.items():
+            yield from texts_in(item, (*path, key))
+    elif isinstance(raw, list):
+        for index, item in enumerate(raw):
+            yield from texts_in(item, (*path, index))
+    elif isinstance(raw, str):
+        yield path, raw

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gpuplan.core.diagnostics import At, Diagnostic, Label, Path
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.secret import Secret
 from gpuplan.core.values import Deferred, Ref
 from gpuplan.spec.fields import EXPRESSION, VALUE
 from gpuplan.spec.model import Document
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.scalars import as_text
 from gpuplan.spec.sources import path_text
 
@@ -41,6 +41,7 @@ _EXPECTED = {
     "duration_type": "a duration such as `20m`",
     "constraint_type": "a number or a text such as `>=32`",
     "port_type": 'a port such as 8000 or "53/udp"',
+    "ports_type": 'a port such as 22 or a range such as "8000-8010"',
     "address_type": "an address such as `clusters.train`",
     "command_type": "text or a list of texts",
 }
@@ -235,7 +236,7 @@ def _expectation(problem: _Problem) -> tuple[str, str] | None:
             return "not-one-of", str(context["expected"]).replace("'", "`")
         case "string_pattern_mismatch":
             return "wrong-form", "written in another form"
-        case "duration" | "constraint" | "port" | "address" | "command" | "gpu":
+        case "duration" | "constraint" | "port" | "ports" | "address" | "command" | "gpu":
             words = _EXPECTED[f"{problem.type}_type"]
             return "wrong-form", words
     return None

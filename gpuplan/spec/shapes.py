@@ -11,10 +11,10 @@ from gpuplan.core.address import Address
 from gpuplan.core.desired import SECTIONS, Kind
 from gpuplan.core.diagnostics import At, Path, Sink
 from gpuplan.core.errors import SpecError
+from gpuplan.core.nearest import did_you_mean, nearest
 from gpuplan.core.values import Deferred, JsonValue, Ref, Value
 from gpuplan.spec.attributes import attribute_names, canonical
 from gpuplan.spec.expressions import Evaluation, Names, Silenced, fail
-from gpuplan.spec.nearest import did_you_mean, nearest
 from gpuplan.spec.pending import Plain, walk
 from gpuplan.spec.provider_blocks import Providers
 from gpuplan.spec.scalars import Template
@@ -87,7 +87,7 @@ class Shape:
     def _check_attribute(self, block: Block, address: Address, name: str, at: At) -> None:
         attributes = attribute_names(self.address.kind)
         known = [*attributes, *_FACTS, "id", "name"]
-        if block.nodes is None or block.is_group or address.node is not None:
+        if block.nodes is None or block.is_group or address.node is not None or address.kind in ("services", "jobs"):
             # Other facts are the provider's own: only a long name can be told from a mistyped one.
             is_known = name in known or name == "nodes" or len(name) < _TELLING
             hint = None if is_known else did_you_mean(name, known)
@@ -213,6 +213,8 @@ class Shapes:
 
     def _block(self, raw: Mapping[str, JsonValue], address: Address, bound: Mapping[str, Value], path: Path) -> Block:
         evaluation = Evaluation(self._names, bound)
+        if address.kind in ("services", "jobs"):
+            return Block(address, bound, (), self._spread(evaluation, raw, address, path))
         if address.kind != "clusters":
             provider = raw.get("provider")
             if provider is None:
@@ -233,6 +235,30 @@ class Shapes:
                 hint="keep to one of the two kinds, or make two clusters",
             )
         return Block(address, bound, providers, nodes, granularities == {Kind.GROUP})
+
+    def _spread(self, evaluation: Evaluation, raw: Mapping[str, JsonValue], address: Address, path: Path) -> int | None:
+        """On how many nodes a service or a job runs; None where it is one thing: on a named node, or on a group."""
+        on = evaluation.value(raw.get("on"), (*path, "on"))
+        try:
+            target = on.address if isinstance(on, Ref) else Address.parse(str(on))
+        except ValueError:
+            # Said where `on` is read.
+            return None
+        if target.kind != "clusters" or target.node is not None or target.name not in self.names("clusters"):
+            return None
+        block = self.target("clusters", target.name).blocks.get(target.key)
+        if block is None or block.nodes is None or block.is_group:
+            return None
+        nodes = raw.get("nodes")
+        if nodes is None:
+            return block.nodes if address.kind == "services" else min(1, block.nodes)
+        if nodes == "all":
+            return block.nodes
+        number = self._number(evaluation, nodes, (*path, "nodes"))
+        if number > block.nodes:
+            at = At((*path, "nodes"))
+            fail("out-of-range", f"`{target}` has {block.nodes} nodes", at, label=f"this asks for {number}")
+        return number
 
     def _cluster_providers(
         self, evaluation: Evaluation, raw: Mapping[str, JsonValue], address: Address, path: Path

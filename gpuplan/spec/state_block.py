@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gpuplan.spec.sources import Sources
 
 SECTION = "state"
+ENCRYPTION = "encryption"
 DEFAULT_TYPE = "file"
 _BLOCK = re.compile(rb"""^(?:state|"state"|'state')[ \t]*:""", re.M)
 _ELSEWHERE = re.compile(rb"""^(?:["']?include["']?[ \t]*:|<<)|\A(?:\s|\#[^\n]*\n|---)*\{""", re.M)
@@ -46,10 +47,28 @@ class StateBlock:
 
     def options(self, model: "type[BaseModel]", below: Mapping[str, str]) -> "BaseModel":
         """What the backend's own model makes of the rest, laid over `below`. Raises SpecError with every mistake."""
+        written = {name: value for name, value in self._block.items() if name not in ("type", ENCRYPTION)}
+        return self._checked(model, {**below, **written}, (SECTION,))
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the spec asks for encryption."""
+        return ENCRYPTION in self._block
+
+    def encryption(self, model: "type[BaseModel]") -> "BaseModel":
+        """What `model` makes of `encryption:`. Raises SpecError with every mistake."""
+        written = self._block[ENCRYPTION]
+        path = (SECTION, ENCRYPTION)
+        if written is not None and not isinstance(written, Mapping):
+            label = Label(At(path), "is none")
+            hint = "write `encryption: {}` where the key comes from the environment"
+            raise _error(self._sources, Diagnostic("wrong-type", "`encryption` must be a map", (label,), hint=hint))
+        return self._checked(model, written or {}, path)
+
+    def _checked(self, model: "type[BaseModel]", written: Mapping[str, JsonValue], path: Path) -> "BaseModel":
         from gpuplan.spec.schema import check
 
-        written = {name: value for name, value in self._block.items() if name != "type"}
-        checked = check(model, {**below, **written}, (SECTION,))
+        checked = check(model, written, path)
         if isinstance(checked, tuple):
             raise _error(self._sources, *checked)
         return checked

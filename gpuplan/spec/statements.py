@@ -13,11 +13,11 @@ from gpuplan.core.address import Address
 from gpuplan.core.desired import SECTIONS, Desired, Import, Moved, Output, Policy, Removed
 from gpuplan.core.diagnostics import At, Path, Sink
 from gpuplan.core.errors import SpecError
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.units import parse_money
 from gpuplan.core.values import JsonValue, is_static
 from gpuplan.spec.expressions import Evaluation, Names, Silenced, fail
 from gpuplan.spec.model import Document, ImportBlock, MovedBlock, PolicyBlock, RemovedBlock
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.pending import Input, compute, is_sensitive
 from gpuplan.spec.schema import kind_of
 from gpuplan.spec.shapes import Shapes

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from gpuplan.core.diagnostics import At, Diagnostic, Label, Sink
+from gpuplan.core.diagnostics import At, Diagnostic, Label, Severity, Sink
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.secret import SHOWN
 from gpuplan.core.values import JsonValue, Value
 from gpuplan.spec.model import Variable
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.spec.pending import sensitive_value
 from gpuplan.spec.scalars import Template, as_text
 from gpuplan.spec.schema import kind_of
@@ -27,6 +27,8 @@ class Given:
     value: str | JsonValue = field(repr=False)
     source: str
     parse: bool
+    ambient: bool = False
+    """It is set for whoever may want it, as environment variables are: a spec need not have such a variable."""
 
 
 _TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
@@ -49,8 +51,12 @@ class _Rejected(Exception):
 def read_variables(declared: Mapping[str, Variable], given: Mapping[str, Given], sink: Sink) -> dict[str, Value]:
     """The value of every variable that has a good one. What is wrong goes to `sink`."""
     for name, outside in given.items():
-        if name not in declared:
+        if name not in declared and not outside.ambient:
             sink.add(_undeclared(name, outside, declared))
+        elif name not in declared and (hint := did_you_mean(name, declared)):
+            # Of another project, most likely; but a slip must not go unnoticed.
+            summary = f"`{outside.source}` sets no variable of this spec"
+            sink.add(Diagnostic("undeclared-variable", summary, hint=hint, severity=Severity.WARNING))
     values: dict[str, Value] = {}
     for name, variable in declared.items():
         try:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from gpuplan.core.desired import Configuration, ProviderBlock
 from gpuplan.core.diagnostics import Diagnostic
 from gpuplan.core.errors import GpuplanError
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.ports import Clock, OpenContext, Provider
 from gpuplan.core.secret import Redactor
 from gpuplan.core.state import State
-from gpuplan.spec.nearest import did_you_mean
+from gpuplan.providers.workloads import can_carry, carrying
 from gpuplan.workflow.project import Project, positions, provider_types
+from gpuplan.workflow.workload_ways import NodeWays
 
 
 def used_providers(configuration: Configuration, state: State | None) -> set[str]:
@@ -99,4 +101,7 @@ def open_provider(block: ProviderBlock, project: Project, clock: Clock, redactor
         redactor=redactor,
         emulator=project.emulator or None,
     )
-    return kind.open(kind.options.model_validate(block.options), context)
+    provider = kind.open(kind.options.model_validate(block.options), context)
+    if not can_carry(provider.capabilities):
+        return provider
+    return carrying(block.name, provider, NodeWays(block.name, provider, project.environ, redactor))

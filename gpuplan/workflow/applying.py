@@ -18,7 +18,9 @@ from gpuplan.plan.checks import check_limits
 from gpuplan.plan.document import check_fresh
 from gpuplan.state.session import Session
 from gpuplan.workflow.accounts import open_providers, used_providers
+from gpuplan.workflow.channels import open_channels
 from gpuplan.workflow.ledger import hold_state, open_state
+from gpuplan.workflow.market_memory import MarketMemory
 from gpuplan.workflow.planning import Planned, make, settle
 from gpuplan.workflow.project import Project, load_spec, positions
 from gpuplan.workflow.saved import read_saved
@@ -49,12 +51,15 @@ class Applied:
     state: State
 
 
-async def apply_project(project: Project, options: PlanOptions, run: Run) -> Applied:
-    """Plan, ask, and do it."""
-    configuration, options = load_spec(project), replace(options, workspace=project.workspace)
+async def apply_project(
+    project: Project, options: PlanOptions, run: Run, configuration: Configuration | None = None
+) -> Applied:
+    """Plan, ask, and do it. `configuration` is the spec where it was read already."""
+    configuration = load_spec(project) if configuration is None else configuration
+    options = replace(options, workspace=project.workspace)
 
     async def plan(session: Session, providers: Mapping[str, Provider]) -> Plan:
-        return await make(configuration, session.state, providers, options, clock=run.clock, emit=run.emit)
+        return await _make(project, configuration, session, providers, options, run)
 
     return await _carry_out(project, configuration, run, plan)
 
@@ -85,10 +90,36 @@ async def import_object(project: Project, address: Address, remote_id: str, run:
     options = PlanOptions(targets=(address,), workspace=project.workspace)
 
     async def plan(session: Session, providers: Mapping[str, Provider]) -> Plan:
-        plan = await make(configuration, session.state, providers, options, clock=run.clock, emit=run.emit)
-        return _only_adopting(plan, address)
+        return _only_adopting(await _make(project, configuration, session, providers, options, run), address)
 
     return await _carry_out(project, configuration, run, plan)
+
+
+async def extend_leases(project: Project, run: Run) -> Applied:
+    """Buy time for what would end too soon, and touch nothing else."""
+    configuration = load_spec(project)
+    options = PlanOptions(workspace=project.workspace)
+
+    async def plan(session: Session, providers: Mapping[str, Provider]) -> Plan:
+        whole = await _make(project, configuration, session, providers, options, run)
+        due = tuple(replace(o, needs=()) for o in whole.operations if o.action is Action.EXTEND)
+        changes = {operation.address: whole.changes[operation.address] for operation in due}
+        return replace(whole, operations=due, changes=changes, partial=True)
+
+    return await _carry_out(project, configuration, run, plan)
+
+
+async def _make(
+    project: Project,
+    configuration: Configuration,
+    session: Session,
+    providers: Mapping[str, Provider],
+    options: PlanOptions,
+    run: Run,
+) -> Plan:
+    """A plan that is carried out at once: it is made of fresh offers alone."""
+    memory = MarketMemory(project, run.clock, reuse=False)
+    return await make(configuration, session.state, providers, options, clock=run.clock, emit=run.emit, memory=memory)
 
 
 def _only_adopting(plan: Plan, address: Address) -> Plan:
@@ -117,27 +148,34 @@ async def _carry_out(
             async with open_providers(used, configuration, project, run.clock) as providers:
                 await settle(session, providers, clock=run.clock, emit=run.emit)
                 planned = Planned(await plan(session, providers), configuration, session.state)
-                outcome = await _execute(planned, session, providers, run)
+                outcome = await _execute(planned, session, providers, project, run)
+                if outcome is not None:
+                    memory = MarketMemory(project, run.clock)
+                    memory.keep_failed(configuration, outcome.failed_places)
+                    memory.forget_offers()
             return Applied(planned, outcome, await session.commit())
     finally:
         await backend.close()
 
 
 async def _execute(
-    planned: Planned, session: Session, providers: Mapping[str, Provider], run: Run
+    planned: Planned, session: Session, providers: Mapping[str, Provider], project: Project, run: Run
 ) -> RunOutcome | None:
     if not await run.approve(planned):
         return None
-    return await execute(
-        planned.plan,
-        session,
-        providers,
-        clock=run.clock,
-        emit=run.emit,
-        limits=replace(run.limits, per_provider=_concurrency(planned.configuration)),
-        stop=run.stop,
-        outputs=planned.configuration.outputs,
-    )
+    async with open_channels(providers, project, planned.configuration) as channels:
+        await channels.prepare(planned.plan)
+        return await execute(
+            planned.plan,
+            session,
+            providers,
+            clock=run.clock,
+            emit=run.emit,
+            limits=replace(run.limits, per_provider=_concurrency(planned.configuration)),
+            stop=run.stop,
+            channels=channels,
+            outputs=planned.configuration.outputs,
+        )
 
 
 def _concurrency(configuration: Configuration) -> Mapping[str, int]:

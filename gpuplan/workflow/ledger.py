@@ -6,27 +6,23 @@ Called by the rest of `workflow`, and by the commands that look at the state or 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from gpuplan.core.diagnostics import Diagnostic
 from gpuplan.core.errors import StateError
 from gpuplan.core.ports import Clock, StateBackend
 from gpuplan.core.state import Entry, Noted, State
-from gpuplan.state.backends.local import LocalBackend, workspaces
+from gpuplan.state.backends.local import workspaces
 from gpuplan.state.lock import lock_request
 from gpuplan.state.session import Session, push_state, read_state
+from gpuplan.workflow.places import STATE_FOLDER, configured_place, open_place, opening
 from gpuplan.workflow.project import DEFAULT_WORKSPACE, Project
-
-STATE_FOLDER = "state"
-
-
-def state_folder(project: Project) -> Path:
-    return project.folder / STATE_FOLDER
 
 
 def open_state(project: Project, clock: Clock) -> StateBackend:
     """The backend of the project's workspace; touches nothing yet."""
-    return LocalBackend(state_folder(project), project.workspace, clock)
+    if project.backend is not None:
+        return project.backend(clock)
+    return open_place(project, clock, configured_place(project))
 
 
 @asynccontextmanager
@@ -101,9 +97,14 @@ async def break_lock(project: Project, clock: Clock, lock_id: str) -> None:
         await backend.close()
 
 
-def known_workspaces(project: Project) -> list[str]:
+async def known_workspaces(project: Project, clock: Clock) -> list[str]:
     """Those that have a state, the default one, and the one that is selected."""
-    return sorted({DEFAULT_WORKSPACE, project.workspace, *workspaces(state_folder(project))})
+    place = configured_place(project)
+    if place is None:
+        found = workspaces(project.folder / STATE_FOLDER)
+    else:
+        found = await place.workspaces(opening(project, clock))
+    return sorted({DEFAULT_WORKSPACE, project.workspace, *found})
 
 
 async def create_workspace(project: Project, clock: Clock, name: str) -> None:
@@ -123,7 +124,7 @@ async def delete_workspace(project: Project, clock: Clock, name: str) -> None:
         async with hold_state(backend, clock, operation="workspace delete", create_project="") as session:
             if session.state.instances or session.state.intents:
                 raise _not_empty(name, len(session.state.instances))
-            Path(backend.location).unlink(missing_ok=True)
+            await backend.discard(held=session.held)
     finally:
         await backend.close()
 

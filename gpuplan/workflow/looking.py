@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities
-from gpuplan.core.desired import Configuration, ProviderBlock
+from gpuplan.core.desired import Configuration, Kind, ProviderBlock
 from gpuplan.core.diagnostics import Diagnostic, Severity
 from gpuplan.core.errors import GpuplanError
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.ports import Account, CanLog, Clock, Provider
 from gpuplan.core.state import Recorded, State
+from gpuplan.engine.reads import in_time
 from gpuplan.engine.together import together
-from gpuplan.spec.nearest import did_you_mean
 from gpuplan.state.edit import covered
 from gpuplan.workflow.accounts import open_accounts, open_providers
 from gpuplan.workflow.ledger import look_at_state, unborn
 from gpuplan.workflow.project import Project, load_spec, provider_types
+
+_UNITS = frozenset({Kind.SERVICE, Kind.JOB})
+"""They have logs wherever they run."""
 
 
 async def log_lines(
@@ -29,7 +33,8 @@ async def log_lines(
     recorded = one_instance(await look_at_state(project, clock) or unborn(configuration.project), address)
     async with open_providers({recorded.provider}, configuration, project, clock) as providers:
         provider = providers.get(recorded.provider)
-        if not isinstance(provider, CanLog) or not provider.capabilities.logs:
+        has_logs = isinstance(provider, CanLog) and (recorded.kind in _UNITS or provider.capabilities.logs)
+        if not has_logs or not isinstance(provider, CanLog):
             raise _refusal("no-logs", f"`{recorded.provider}` has no logs of its nodes")
         async for line in provider.logs(recorded.kind, recorded.remote_id, follow=follow, tail=tail):
             yield line
@@ -84,6 +89,17 @@ def described_provider(project: Project, name: str) -> Described:
     return Described(name, kind.title, kind.capabilities(kind.options.model_construct()))
 
 
+def described_accounts(project: Project) -> list[tuple[ProviderBlock, Described]]:
+    """Every account of the spec, with what its type can do under the options that it has there."""
+    configuration, types = load_spec(project), provider_types(project)
+    found = []
+    for block in configuration.providers.values():
+        kind = types[block.type]
+        able = kind.capabilities(kind.options.model_validate(block.options))
+        found.append((block, Described(block.type, kind.title, able)))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """A configured account that was asked whether it works; `problem` None: it does."""
@@ -113,7 +129,7 @@ async def checked_accounts(project: Project, type: str, *, clock: Clock) -> tupl
 async def _checked(block: ProviderBlock, provider: Provider, clock: Clock) -> Checked:
     began = clock.monotonic()
     try:
-        account = await provider.health()
+        account = await in_time(provider.health(), provider=block.name, doing="look at the account")
     except GpuplanError as exc:
         return Checked(block, clock.monotonic() - began, None, exc)
     return Checked(block, clock.monotonic() - began, account, None)

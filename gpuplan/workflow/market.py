@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TypeAlias
 
-from gpuplan.core.desired import Configuration
+from gpuplan.core.desired import Configuration, ProviderBlock
 from gpuplan.core.errors import GpuplanError
 from gpuplan.core.gpus import gpu_satisfies
 from gpuplan.core.offers import Offer, OfferQuery, Pricing
 from gpuplan.core.ports import Clock, Provider
+from gpuplan.engine.reads import in_time
 from gpuplan.engine.together import together
 from gpuplan.workflow.accounts import configured, open_accounts
+from gpuplan.workflow.market_memory import MarketMemory, Told
 from gpuplan.workflow.project import Project, load_spec
 
 SortKey: TypeAlias = tuple[bool | Decimal | str | int, ...]
@@ -45,6 +48,8 @@ class Board:
     silent: Mapping[str, GpuplanError]
     answered: int
     configuration: Configuration
+    remembered: Mapping[str, datetime]
+    """Accounts that were not asked again, and when they were."""
 
 
 SORTS: Mapping[str, Callable[[Offer], SortKey]] = {
@@ -56,24 +61,37 @@ SORTS: Mapping[str, Callable[[Offer], SortKey]] = {
 """The orders of a board, by what comes first in them."""
 
 
-async def price_board(project: Project, wanted: Wanted, sort: str, *, clock: Clock) -> Board:
-    """Ask every account that has a price list. Raises GpuplanError for the name of an account that is not there."""
+async def price_board(project: Project, wanted: Wanted, sort: str, *, clock: Clock, fresh: bool = False) -> Board:
+    """Ask every account that has a price list, unless it has answered the same a moment ago and `fresh` is not wanted.
+
+    Raises GpuplanError for the name of an account that is not there.
+    """
     configuration = load_spec(project)
     blocks = configured(configuration, wanted.account)
+    memory = MarketMemory(project, clock, reuse=not fresh)
+    query = OfferQuery(wanted.gpu, wanted.gpu_count, spot=wanted.spot or None)
     async with open_accounts(blocks, configuration, project, clock) as accounts:
         asked = {name: each for name, each in accounts.opened.items() if each.capabilities.offers}
-        answers = dict(zip(asked, await together(_ask(each) for each in asked.values()), strict=True))
+        asking = (_ask(configuration.providers[name], each, query, memory, clock) for name, each in asked.items())
+        answers = dict(zip(asked, await together(asking), strict=True))
     silent = {name: answer for name, answer in answers.items() if isinstance(answer, GpuplanError)}
-    told = [answer for answer in answers.values() if not isinstance(answer, GpuplanError)]
-    offers = sorted(_covered(told, wanted), key=SORTS[sort])
-    return Board(offers, {**accounts.refused, **silent}, len(told), configuration)
+    told = {name: answer for name, answer in answers.items() if not isinstance(answer, GpuplanError)}
+    offers = sorted(_covered([answer.offers for answer in told.values()], wanted), key=SORTS[sort])
+    remembered = {name: answer.at for name, answer in told.items() if answer.is_remembered}
+    return Board(offers, {**accounts.refused, **silent}, len(told), configuration, remembered)
 
 
-async def _ask(provider: Provider) -> Sequence[Offer] | GpuplanError:
+async def _ask(
+    block: ProviderBlock, provider: Provider, query: OfferQuery, memory: MarketMemory, clock: Clock
+) -> Told | GpuplanError:
+    if (known := memory.offers(block, query)) is not None:
+        return known
     try:
-        return await provider.offers(OfferQuery())
+        offers = await in_time(provider.offers(query), provider=block.name, doing="tell its offers")
     except GpuplanError as exc:
         return exc
+    memory.keep_offers(block, query, offers, provider.capabilities.kind)
+    return Told(offers, clock.now())
 
 
 def _covered(lists: Iterable[Sequence[Offer]], wanted: Wanted) -> list[Offer]:

@@ -56,7 +56,7 @@ async def list_orphans(project: Project, *, clock: Clock) -> Found:
     finally:
         await backend.close()
     async with _accounts(configuration, project, clock) as accounts:
-        return await _find(configuration, state, accounts, project)
+        return await _find(configuration, state, accounts, project, clock)
 
 
 async def adopt_orphans(project: Project, choose: Choose, *, clock: Clock, patience_seconds: float) -> Sequence[Orphan]:
@@ -74,7 +74,7 @@ async def adopt_orphans(project: Project, choose: Choose, *, clock: Clock, patie
             ) as session,
             _accounts(configuration, project, clock) as accounts,
         ):
-            found = await _find(configuration, session.state, accounts, project)
+            found = await _find(configuration, session.state, accounts, project, clock)
             chosen = await choose(found)
             await session.write(*adoptions(chosen, found.orphans, configuration, session.state, clock.now()))
             await session.commit()
@@ -98,7 +98,7 @@ async def destroy_orphans(project: Project, choose: Choose, *, clock: Clock, pat
             ) as session,
             _accounts(configuration, project, clock) as accounts,
         ):
-            chosen = await choose(await _find(configuration, session.state, accounts, project))
+            chosen = await choose(await _find(configuration, session.state, accounts, project, clock))
             outcomes = await sweep([orphan.target for orphan in chosen], accounts.opened, clock=clock)
     finally:
         await backend.close()
@@ -109,8 +109,10 @@ def _accounts(configuration: Configuration, project: Project, clock: Clock) -> A
     return open_accounts(configuration.providers.values(), configuration, project, clock)
 
 
-async def _find(configuration: Configuration, state: State, accounts: Accounts, project: Project) -> Found:
-    survey = await find_orphans(state, accounts.opened, workspace=project.workspace)
+async def _find(
+    configuration: Configuration, state: State, accounts: Accounts, project: Project, clock: Clock
+) -> Found:
+    survey = await find_orphans(state, accounts.opened, workspace=project.workspace, clock=clock)
     seen: dict[str, list[Observed]] = {}
     for name, observed in survey.orphans:
         seen.setdefault(name, []).append(observed)

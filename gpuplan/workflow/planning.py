@@ -4,32 +4,33 @@ Called by `plan` and `drift`, and by `applying` under its lock.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Configuration
 from gpuplan.core.encoding import decode_value
-from gpuplan.core.errors import ProviderError
 from gpuplan.core.observed import Survey
-from gpuplan.core.offers import Offer, OfferQuery
 from gpuplan.core.plan import Drift, Mode, Plan, PlanOptions
 from gpuplan.core.ports import Clock, Emit, Ledger, Provider, StateBackend
 from gpuplan.core.state import State
 from gpuplan.core.values import JsonValue, Value, has_unknown
 from gpuplan.engine.recover import recover
 from gpuplan.engine.refresh import refresh
-from gpuplan.engine.together import together
 from gpuplan.plan.checks import check_settled
 from gpuplan.plan.compare import same
+from gpuplan.plan.demand import surely_asked
 from gpuplan.plan.drift import find_drift
-from gpuplan.plan.planner import make_plan
+from gpuplan.plan.planner import Draft
 from gpuplan.state.session import read_state
 from gpuplan.workflow.accounts import open_providers, used_providers
 from gpuplan.workflow.driftignore import FILE, Ignored, read_ignored, sift
+from gpuplan.workflow.dry_runs import check_with_providers
 from gpuplan.workflow.ledger import hold_state, open_state, unborn
+from gpuplan.workflow.market_memory import MarketMemory
 from gpuplan.workflow.project import Project, load_spec
+from gpuplan.workflow.supply import Supply
 
 
 class OutputChange(NamedTuple):
@@ -95,7 +96,8 @@ async def plan_project(
             backend, configuration, project, clock=clock, emit=emit, patience_seconds=patience_seconds
         )
         async with open_providers(used_providers(configuration, state), configuration, project, clock) as providers:
-            plan = await make(configuration, state, providers, options, clock=clock, emit=emit)
+            memory = MarketMemory(project, clock)
+            plan = await make(configuration, state, providers, options, clock=clock, emit=emit, memory=memory)
         return Planned(plan, configuration, state)
     finally:
         await backend.close()
@@ -139,26 +141,32 @@ async def make(
     *,
     clock: Clock,
     emit: Emit,
+    memory: MarketMemory,
 ) -> Plan:
-    """Look at every account at once, then plan. Raises PlanError with every finding."""
-    asking = asyncio.create_task(_offers(configuration, providers, options))
+    """Look at every account at once, then plan; `memory` is what is known of the markets already.
+
+    Raises PlanError with every finding, and the ProviderError of an account that did not tell its offers and cannot be
+    done without.
+    """
+    supply = Supply(configuration, providers, memory)
+    asking = asyncio.create_task(supply.ask(surely_asked(configuration, state, options)))
     try:
         survey = Survey({})
         if options.refreshed:
             survey = await refresh(configuration, state, providers, clock=clock, emit=emit, workspace=options.workspace)
-        offers = await asking
+        known, now = capabilities_of(providers), clock.now()
+        draft = Draft(configuration, state, survey, capabilities=known, options=options, now=now)
+        await asking
+        await supply.ask(draft.sellers)
     finally:
         asking.cancel()
-    plan = make_plan(
-        configuration,
-        state,
-        survey,
-        capabilities=capabilities_of(providers),
-        offers=_told(offers, survey),
-        options=options,
-        now=clock.now(),
-    )
+    silent = {name: error for name, error in supply.silent.items() if name not in survey.unreachable}
+    if silent and draft.strands(supply.silent):
+        raise next(iter(silent.values()))
+    told = {name: str(error) for name, error in silent.items()}
+    plan = draft.plan(supply.offers, failed=memory.failed(configuration), silent=told)
     check_settled(plan, state)
+    await check_with_providers(plan, configuration, state, providers)
     return plan
 
 
@@ -189,33 +197,3 @@ def ignored_drift(project: Project) -> tuple[Ignored, ...]:
 
 def capabilities_of(providers: Mapping[str, Provider]) -> Mapping[str, Capabilities]:
     return {name: provider.capabilities for name, provider in providers.items()}
-
-
-async def _offers(
-    configuration: Configuration, providers: Mapping[str, Provider], options: PlanOptions
-) -> Mapping[str, Sequence[Offer] | ProviderError]:
-    """What can be rented, from every account where something may have to be created; or why it could not be told."""
-    if options.mode is not Mode.NORMAL:
-        return {}
-    wanted = used_providers(configuration, None)
-    asked = [name for name, provider in providers.items() if name in wanted and provider.capabilities.offers]
-    return dict(zip(asked, await together(_asked(providers[name]) for name in asked), strict=True))
-
-
-async def _asked(provider: Provider) -> Sequence[Offer] | ProviderError:
-    try:
-        return await provider.offers(OfferQuery())
-    except ProviderError as exc:
-        return exc
-
-
-def _told(offers: Mapping[str, Sequence[Offer] | ProviderError], survey: Survey) -> Mapping[str, Sequence[Offer]]:
-    """The offers. Raises ProviderError for an account that tells none, unless the planner says it better: what cannot
-    be reached at all is its finding."""
-    told: dict[str, Sequence[Offer]] = {}
-    for name, answer in offers.items():
-        if not isinstance(answer, ProviderError):
-            told[name] = answer
-        elif name not in survey.unreachable:
-            raise answer
-    return told

@@ -3,7 +3,7 @@
 Called by every command through `load_spec`; tests give a `Project` of their own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from gpuplan.core.values import JsonValue
 
 if TYPE_CHECKING:
     from gpuplan.core.desired import Configuration
-    from gpuplan.core.ports import ProviderType
+    from gpuplan.core.ports import Clock, ProviderType, StateBackend
     from gpuplan.spec.load import Given, SourceFile
 
 DEFAULT_FILE = "gpuplan.yaml"
@@ -44,12 +44,17 @@ class Project:
     """Provider types; None: those that are installed."""
     emulator: str = ""
     """Base URL of the emulator that stands in for every HTTP provider; the workspace is then one of its own."""
+    state: str = ""
+    """What `--state` says of where the state is; it counts before what the spec says."""
+    backend: "Callable[[Clock], StateBackend] | None" = field(default=None, repr=False)
+    """Where the state is instead of where it would be, for a rehearsal that must not touch it."""
 
 
 def load_spec(project: Project) -> "Configuration":
     """Read, check and expand the spec. Raises SpecError with every problem, StateError for a workspace of the other
     world: no state is ever used both with an emulator and without."""
     from gpuplan.spec.load import Inputs, load
+    from gpuplan.workflow.places import configured_place
 
     _check_workspace(project)
     sources = spec_sources(project)
@@ -57,10 +62,14 @@ def load_spec(project: Project) -> "Configuration":
         workspace=project.workspace,
         environ=project.environ,
         given=given_variables(project),
-        read_file=lambda name, asking: _read_beside(project.folder, name, asking),
+        read_file=lambda name, asking: read_beside(project.folder, name, asking),
         provider_types=provider_types(project),
     )
-    return load(sources, inputs)
+    configuration = load(sources, inputs)
+    if project.backend is None:
+        # What `load` makes nothing of: the options of the backend.
+        configured_place(project)
+    return configuration
 
 
 @contextmanager
@@ -83,7 +92,12 @@ def spec_sources(project: Project) -> list["SourceFile"]:
     """The spec files in the order in which they merge, each under the name that messages show."""
     from gpuplan.spec.load import SourceFile
 
-    return [SourceFile(name, _read(project.folder, name)) for name in spec_names(project)]
+    return [SourceFile(name, content) for name, content in spec_texts(project).items()]
+
+
+def spec_texts(project: Project) -> dict[str, bytes]:
+    """What the spec files hold, by name, in the order in which they merge."""
+    return {name: _read(project.folder, name) for name in spec_names(project)}
 
 
 def spec_names(project: Project) -> list[str]:
@@ -133,7 +147,7 @@ def _shown(folder: Path) -> str:
     return "this folder" if str(folder) == "." else f"`{folder}`"
 
 
-def _read_beside(folder: Path, name: str, asking: str) -> bytes:
+def read_beside(folder: Path, name: str, asking: str) -> bytes:
     """A file that a spec names, relative to the file that names it. Raises OSError."""
     return (folder / Path(asking).expanduser().parent / Path(name).expanduser()).read_bytes()
 
@@ -145,7 +159,7 @@ def given_variables(project: Project) -> dict[str, "Given"]:
     given = {name: Given(value, "the saved plan", parse=False) for name, value in project.stored.items()}
     for name, text in project.environ.items():
         if name.startswith(VARIABLE_PREFIX) and name != f"{VARIABLE_PREFIX}FILE":
-            given[name.removeprefix(VARIABLE_PREFIX)] = Given(text, name, parse=True)
+            given[name.removeprefix(VARIABLE_PREFIX)] = Given(text, name, parse=True, ambient=True)
     for file in project.variable_files:
         for name, value in _variables_in(project.folder, file).items():
             given[name] = Given(value, file, parse=False)

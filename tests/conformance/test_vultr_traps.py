@@ -174,7 +174,7 @@ def test_sold_in_a_region_is_not_available_there() -> None:
 def test_a_slice_of_a_gpu_is_never_offered_as_a_whole_one() -> None:
     offers = InProcessAccount(PROVIDER).run(lambda provider: provider.offers(OfferQuery()))
 
-    slices = [offer for offer in offers if "gpu_slice" in offer.facts]
+    slices = [offer for offer in offers if offer.gpu_slice]
     assert slices
     assert {("", 0)} == {(offer.gpu, offer.gpu_count) for offer in slices}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import event, given
@@ -14,6 +15,7 @@ from gpuplan.core.plan import Action, Plan
 from gpuplan.core.state import Deposed, Phase, Recorded, State
 from gpuplan.core.values import Attrs, Ref, Value, resolve
 from gpuplan.plan.document import decode_plan, encode_plan
+from gpuplan.plan.lifetimes import tombstone
 from tests.unit.plan.build import NOW, PROVIDER, plan, seen, spec, state, want
 
 NAMES = [f"volumes.v{number}" for number in range(3)] + [
@@ -246,3 +248,40 @@ def test_a_saved_plan_reads_back(world: tuple[Configuration, State, Survey]) -> 
     assert [change.action for change in read.changes.values()] == [
         change.action for address, change in made.changes.items() if address in read.changes
     ]
+
+
+@st.composite
+def lifetimes(draw: st.DrawFn) -> tuple[Configuration, State]:
+    """Nodes that outlived the time the spec gave them, and a spec that asks for some of them as they were."""
+    old = draw(specs(NAMES))
+    today = draw(edited(old))
+    short_lived = {
+        address: replace(desired, settings=Settings(ttl_seconds=3600)) if address.kind == "clusters" else desired
+        for address, desired in today.instances.items()
+    }
+    return replace(today, instances=short_lived), state(*map(recorded, old))
+
+
+@given(lifetimes())
+def test_what_has_expired_stays_gone_until_the_spec_asks_for_something_else(world: tuple[Configuration, State]) -> None:
+    configuration, prior = world
+    then = NOW + timedelta(hours=2)
+    stays_gone = {
+        address
+        for address, desired in configuration.instances.items()
+        if desired.settings.ttl_seconds
+        and address in prior.instances
+        and recorded(desired).attrs == prior.instances[address].attrs
+    }
+
+    now, sights = prior, Survey({address: seen(record) for address, record in prior.instances.items()})
+    for _ in range(2):
+        made = plan(configuration, now, sights, now=then)
+        after, sights = applied(made)
+        graves = {a: stone for a, change in made.changes.items() if (stone := tombstone(change, then)) is not None}
+        fresh = {a: replace(r, created_at=then) for a, r in after.instances.items()}
+        expired = {a: stone for a, stone in {**now.expired, **graves}.items() if a not in fresh}
+        now = replace(after, instances=fresh, expired={a: s for a, s in expired.items() if a not in made.lifted})
+
+    assert plan(configuration, now, sights, now=then).is_empty
+    assert configuration.instances.keys() - stays_gone == now.instances.keys()

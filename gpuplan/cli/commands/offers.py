@@ -28,6 +28,7 @@ def arguments(parser: Parser) -> None:
     parser.flag("--provider", metavar="NAME", default="", help="ask only this provider of the spec")
     parser.flag("--spot", action="store_true", help="only what can be taken away again")
     parser.flag("--sort", metavar="KEY", type=choice(*_SORTS), default="price", help=", ".join(_SORTS))
+    parser.flag("--fresh", action="store_true", help="ask again, whatever was told a moment ago")
     parser.flag("--limit", metavar="N", type=positive, help="only the first N")
 
 
@@ -54,13 +55,13 @@ def run(call: "Call") -> int:
     wanted = Wanted(region=args.region, account=args.provider, spot=args.spot)
     if args.gpu is not None:
         wanted = replace(wanted, gpu=args.gpu.name, gpu_count=args.gpu.number)
-    board = call.await_(price_board(call.project, wanted, args.sort, clock=call.clock))
+    board = call.await_(price_board(call.project, wanted, args.sort, clock=call.clock, fresh=args.fresh))
     shown = board.offers[: args.limit]
     call.warn(_problems(board), board.configuration.locator)
     if board.silent and not board.answered:
         return 1
     if call.console.json:
-        call.console.out(offers_json(shown, call.clock.now()), end="")
+        call.console.out(offers_json(shown, call.clock.now(), board.remembered), end="")
     elif shown:
         call.console.out(offers_table(shown), end="")
     else:
@@ -68,6 +69,10 @@ def run(call: "Call") -> int:
         call.console.note("Nothing like this is on offer." if board.answered else nobody)
     if not call.console.json and (more := len(board.offers) - len(shown)):
         call.console.note(f"{more} more: leave out `--limit` to see them.")
+    if not call.console.json:
+        for name, at in board.remembered.items():
+            age = (call.clock.now() - at).total_seconds()
+            call.console.note(f"`{name}` told this {age:.0f}s ago; `--fresh` asks again.")
     return 0
 
 

@@ -149,7 +149,7 @@ def _count(orphans: "Sequence[Orphan]") -> str:
 def _no_such_orphan(name: str, known: "Sequence[str]") -> "GpuplanError":
     from gpuplan.core.diagnostics import Diagnostic
     from gpuplan.core.errors import GpuplanError
-    from gpuplan.spec.nearest import did_you_mean
+    from gpuplan.core.nearest import did_you_mean
 
     found = Diagnostic(
         id="no-such-orphan",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gpuplan.cli.parser import Parser, usage_error
-from gpuplan.spec.nearest import nearest
+from gpuplan.core.nearest import nearest
 
 if TYPE_CHECKING:
     from gpuplan.cli.call import Call

@@ -7,6 +7,7 @@ from gpuplan.cli.parser import Parser
 
 if TYPE_CHECKING:
     from gpuplan.cli.call import Call
+    from gpuplan.workflow.planning import Planned
 
 _CHANGES = 2
 
@@ -24,7 +25,6 @@ def run(call: "Call") -> int:
     from gpuplan.cli.render.plan import PlanView, render_plan
     from gpuplan.cli.render.progress import remarks
     from gpuplan.workflow.planning import plan_project
-    from gpuplan.workflow.saved import save_plan
 
     mode = mode_of(call.args)
     options = plan_options(call.args, mode)
@@ -36,11 +36,20 @@ def run(call: "Call") -> int:
     plan, locator = planned.plan, planned.configuration.locator
     call.warn(plan.warnings, locator)
     if call.console.json:
-        call.console.out(save_plan(plan, call.project, planned.configuration), end="")
+        call.console.out(_saved(call, planned), end="")
     else:
         view = PlanView(locator, planned.output_changes, call.console.out_color, call.project.emulator)
         call.console.out(render_plan(plan, view), end="")
     if (name := call.args.out) is not None:
-        call.write(name, save_plan(plan, call.project, planned.configuration))
+        from gpuplan.workflow.saved import kept_text
+
+        call.write(name, kept_text(call.project, _saved(call, planned)))
         call.console.note(f"\nSaved the plan to `{name}`. To do exactly this, run:\n    gpuplan apply {name}")
     return _CHANGES if call.args.detailed_exitcode and planned.has_changes else 0
+
+
+def _saved(call: "Call", planned: "Planned") -> str:
+    # Most plans are only looked at.
+    from gpuplan.workflow.saved import save_plan
+
+    return save_plan(planned.plan, call.project, planned.configuration)

@@ -3,7 +3,10 @@
 from typing import TYPE_CHECKING
 
 from gpuplan.cli.call import address
+from gpuplan.cli.commands.migrate import TAKES as MIGRATE_TAKES
+from gpuplan.cli.commands.migrate import migrate, migrate_flags
 from gpuplan.cli.commands.planning_flags import lock_flag
+from gpuplan.cli.commands.settle import TAKES, settle
 from gpuplan.cli.parser import Parser, choice, usage_error
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ _TAKES = {
     "rm": "ADDRESS ...",
     "pull": "",
     "push": "FILE",
+    "settle": TAKES,
+    "migrate": MIGRATE_TAKES,
 }
 
 
@@ -27,6 +32,8 @@ def arguments(parser: Parser) -> None:
     parser.epilog = "; ".join(f"state {verb} {takes}".strip() for verb, takes in _TAKES.items())
     parser.add_argument("action", metavar="ACTION", type=choice(*_TAKES), help=", ".join(_TAKES))
     parser.add_argument("names", metavar="NAME", nargs="*", help="addresses; for push a file, `-` for standard input")
+    parser.flag("--auto-approve", action="store_true", help="settle: do not ask")
+    migrate_flags(parser)
     lock_flag(parser)
 
 
@@ -45,6 +52,10 @@ def run(call: "Call") -> int:
             return _pull(call)
         case "push", 1:
             return _push(call, names[0])
+        case "settle", _:
+            return settle(call, names)
+        case "migrate", 0:
+            return migrate(call)
         case _:
             raise usage_error(f"`gpuplan state {action}` takes {_TAKES[action] or 'nothing'}")
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gpuplan.cli.parser import Parser, choice, usage_error
-from gpuplan.spec.nearest import nearest
+from gpuplan.core.nearest import nearest
 
 if TYPE_CHECKING:
     from gpuplan.cli.call import Call
@@ -38,7 +38,7 @@ def run(call: "Call") -> int:
 def _known(call: "Call") -> list[str]:
     from gpuplan.workflow.ledger import known_workspaces
 
-    return known_workspaces(call.project)
+    return call.await_(known_workspaces(call.project, call.clock))
 
 
 def _list(call: "Call") -> None:

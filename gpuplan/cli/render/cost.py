@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from gpuplan.cli.render.table import render_table
-from gpuplan.cli.render.value import money
+from gpuplan.cli.render.value import money, spent
 from gpuplan.core.encoding import encode_time
 from gpuplan.core.values import JsonValue
 from gpuplan.workflow.spending import Spending, total
@@ -23,7 +23,7 @@ def cost_json(rows: Sequence[Spending]) -> str:
 
 def _row(row: Spending) -> tuple[str, ...]:
     name = "total" if row.address is None else str(row.address)
-    return name, str(row.instances), money(row.per_hour), money(row.accrued), str(row.unpriced or "-")
+    return name, str(row.instances), money(row.per_hour), spent(row.accrued), str(row.unpriced or "-")
 
 
 def _document(row: Spending) -> dict[str, JsonValue]:

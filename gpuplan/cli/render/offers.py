@@ -1,12 +1,13 @@
 """Offers as a price board. Called by `offers`."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime
-from decimal import Decimal
 
 from gpuplan.cli.render.table import render_table
+from gpuplan.cli.render.value import money
 from gpuplan.core.offers import Offer, Pricing, Stock
+from gpuplan.core.values import JsonValue
 
 _HEADINGS = ("provider", "offer", "gpu", "vcpu", "ram gb", "region", "pricing", "usd per hour", "stock")
 
@@ -15,26 +16,32 @@ def offers_table(offers: Iterable[Offer]) -> str:
     return render_table(_HEADINGS, map(_row, offers))
 
 
-def offers_json(offers: Iterable[Offer], now: datetime) -> str:
-    """Nulls for what the provider does not tell; `age_seconds` is how long ago it told the rest."""
-    return json.dumps([_document(offer, now) for offer in offers], indent=2) + "\n"
+def offers_json(offers: Iterable[Offer], now: datetime, remembered: Container[str]) -> str:
+    """Nulls for what the provider does not tell; `age_seconds` is how long ago it told the rest. `remembered` are the
+    accounts that were not asked again."""
+    return json.dumps(offer_documents(offers, now, remembered), indent=2) + "\n"
+
+
+def offer_documents(offers: Iterable[Offer], now: datetime, remembered: Container[str]) -> list[JsonValue]:
+    """As in `offers_json`."""
+    return [_document(offer, now, "cache" if offer.provider in remembered else "provider") for offer in offers]
 
 
 def _row(offer: Offer) -> tuple[str, ...]:
     return (
         offer.provider,
         offer.instance_type or offer.ref,
-        f"{offer.gpu}:{offer.gpu_count}" if offer.gpu else "-",
+        f"{offer.gpu}:{offer.gpu_count}" if offer.gpu else offer.gpu_slice or "-",
         _number(offer.cpu),
         _number(offer.memory_gb),
         offer.region or "-",
         offer.pricing.value.replace("_", "-"),
-        _price(offer.price_per_hour),
+        money(offer.price_per_hour),
         "-" if offer.stock is Stock.UNTOLD else offer.stock.value,
     )
 
 
-def _document(offer: Offer, now: datetime) -> dict[str, object]:
+def _document(offer: Offer, now: datetime, source: str) -> dict[str, JsonValue]:
     return {
         "provider": offer.provider,
         "provider_resource_id": offer.ref,
@@ -49,15 +56,9 @@ def _document(offer: Offer, now: datetime) -> dict[str, object]:
         "stock": offer.stock.value,
         "spot": offer.pricing is Pricing.SPOT,
         "age_seconds": round(max(0.0, (now - offer.seen_at).total_seconds()), 1),
+        "source": source,
     }
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
-
-
-def _price(price: Decimal | None) -> str:
-    """With as many decimals as it has, at least the cents: the cheapest machines cost fractions of one."""
-    if price is None:
-        return "unknown"
-    return f"{price:.4f}".rstrip("0") if price != round(price, 2) else f"{price:.2f}"

@@ -107,11 +107,11 @@ def _failure(group: list[Failed], configuration: Configuration) -> Iterator[Diag
         elif not labels and str(operation.address) not in diagnostic.summary:
             facts = (doing, *facts)
         if others:
-            facts = (*facts, f"the same happened to {_names(failed.operation.address for failed in others)}")
+            facts = (*facts, f"the same happened to {named(failed.operation.address for failed in others)}")
         yield replace(diagnostic, labels=labels, facts=facts)
 
 
-def _names(addresses: Iterable[Address]) -> str:
+def named(addresses: Iterable[Address]) -> str:
     """Some addresses of one cluster in short."""
     found = sorted(addresses, key=lambda address: address.order)
     nodes = [address.node for address in found if address.node is not None]

@@ -212,7 +212,9 @@ def _drift_lines(drift: tuple[Drift, ...]) -> Iterator[str]:
             block = subject(item) if item.address is None else item.address.block
             alike.setdefault((block, sentence), []).append(item)
     for (_, sentence), items in alike.items():
-        nodes = [item.address.node for item in items if item.address is not None and item.address.node is not None]
+        nodes = sorted(
+            item.address.node for item in items if item.address is not None and item.address.node is not None
+        )
         first = items[0]
         many = len(items) > 1 and len(nodes) == len(items) and first.address is not None
         name = f"{first.address.block}.nodes[{ranges(nodes)}]" if many and first.address else subject(first)
@@ -241,7 +243,9 @@ def _cost_block(plan: Plan) -> Iterator[str]:
     before, after = plan.hourly_before, plan.hourly_after
     # Neither is known where nothing has a price, as on one's own machines.
     if before is not None and after is not None and (before or after):
-        yield f"Cost per hour: {money(before)} USD before, {money(after)} USD after, {after - before:+.2f} USD\n"
+        sign = "-" if after < before else "+"
+        difference = f"{sign}{money(abs(after - before))}"
+        yield f"Cost per hour: {money(before)} USD before, {money(after)} USD after, {difference} USD\n"
 
 
 def _colored(line: str, color: bool) -> str:

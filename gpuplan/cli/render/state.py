@@ -1,12 +1,14 @@
 """The state as people and programs read it. Called by `show` and `state show`."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 
 from gpuplan.cli.render.outputs import render_outputs
+from gpuplan.cli.render.table import render_table
 from gpuplan.cli.render.text import cell, clean, pad, width
 from gpuplan.cli.render.value import flat, plain_json, show
 from gpuplan.core.encoding import decode_value, encode_time
-from gpuplan.core.state import Phase, Recorded, State
+from gpuplan.core.state import Intent, Phase, Recorded, State
 from gpuplan.core.values import JsonValue, Value
 
 
@@ -69,6 +71,38 @@ def shown_outputs(state: State) -> Mapping[str, Value]:
 
 def _ordered(state: State) -> list[Recorded]:
     return sorted(state.instances.values(), key=lambda recorded: recorded.address.order)
+
+
+def intents_table(intents: Iterable[Intent]) -> str:
+    """What is open, with the token that the object carries if there is one."""
+    rows = (
+        (
+            str(each.seq),
+            each.action,
+            str(each.address),
+            each.provider,
+            f"{each.begun_at:%Y-%m-%d %H:%M:%S} UTC",
+            each.token,
+        )
+        for each in intents
+    )
+    return render_table(("intent", "to", "address", "provider", "begun at", "token"), rows)
+
+
+def intents_json(intents: Iterable[Intent]) -> str:
+    rows = [
+        {
+            "seq": each.seq,
+            "action": each.action,
+            "address": str(each.address),
+            "provider": each.provider,
+            "begun_at": encode_time(each.begun_at),
+            "token": each.token,
+            "id": each.remote_id,
+        }
+        for each in intents
+    ]
+    return json.dumps(rows, indent=2) + "\n"
 
 
 def _block(recorded: Recorded) -> str:

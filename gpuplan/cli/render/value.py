@@ -57,7 +57,16 @@ def plain_json(value: Value) -> JsonValue:
 
 
 def money(amount: Decimal | None) -> str:
-    """USD, with the cents."""
+    """USD per hour, with all the decimals it takes, at least the cents: the cheapest things cost fractions of one."""
+    if amount is None:
+        return "unknown"
+    digits = f"{amount:.4f}" if not amount or round(amount, 4) else f"{amount:.6f}"
+    whole, _, fraction = digits.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+def spent(amount: Decimal | None) -> str:
+    """USD that were spent so far, in cents."""
     return "unknown" if amount is None else f"{amount:.2f}"
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from gpuplan.core.capabilities import KindCapabilities
-from gpuplan.core.desired import Kind, Lifecycle, Policy, Settings
+from gpuplan.core.desired import Kind, Lifecycle, Policy, ProviderBlock, Settings
 from gpuplan.core.diagnostics import At
 from gpuplan.core.errors import PlanError
-from gpuplan.core.plan import Mode
+from gpuplan.core.offers import Offer, Pricing
+from gpuplan.core.plan import Mode, Plan
+from gpuplan.core.values import Ref
 from tests.unit.plan.build import PLAIN, PROVIDER, cluster, findings, have, offer, plan, spec, state, survey, want
 
 NODE = "clusters.a.nodes[0]"
@@ -130,6 +132,83 @@ def test_a_plan_over_budget_is_refused(budget: Decimal | None, flag: Decimal | N
         )
 
     assert findings(caught)["over-budget"].summary.startswith("this plan comes to 4.00 USD per hour")
+
+
+def test_who_is_above_the_budget_may_get_nearer_to_it() -> None:
+    prior = state(*(have(f"clusters.a.nodes[{number}]", facts={"price_per_hour": 2}) for number in range(3)))
+
+    fewer = plan(spec(*cluster("a", 2), max_hourly=Decimal(1)), prior)
+    accepted = plan(spec(*cluster("a", 3), max_hourly=Decimal(1)), prior, mode=Mode.REFRESH_ONLY)
+
+    assert (Decimal(6), Decimal(4)) == (fewer.hourly_before, fewer.hourly_after)
+    assert accepted.is_empty
+
+
+def test_a_limit_that_leaves_out_a_price_nobody_tells_says_so() -> None:
+    def warnings(**limit: Any) -> list[str]:
+        made = plan(
+            spec(*cluster("a", 2, {"gpu": "L40S:1"}), **limit),
+            capabilities={PROVIDER: SELLER},
+            offers={PROVIDER: [offer("x")]},
+        )
+        return [warning.id for warning in made.warnings]
+
+    assert ["price-untold"] == warnings(max_hourly=Decimal(3))
+    assert [] == warnings()
+
+
+def test_a_volume_in_another_place_is_an_error_with_both_positions() -> None:
+    volume = want("volumes.v", {"size_gb": 1, "region": "EU"})
+    mounts = [{"volume": Ref(volume.address), "mount": "/data"}]
+
+    with pytest.raises(PlanError) as caught:
+        plan(spec(volume, want(NODE, {"region": "US", "volumes": mounts})))
+
+    finding = findings(caught)["volume-elsewhere"]
+    assert "`clusters.a` cannot mount `volumes.v`: it is in another region" == finding.summary
+    assert [At(("clusters", "a", "region")), At(("volumes", "v", "region"))] == [
+        label.where for label in finding.labels
+    ]
+
+
+def test_a_volume_at_another_type_of_provider_is_an_error_and_at_another_block_of_it_none() -> None:
+    volume = want("volumes.v", {"size_gb": 1})
+    node = want(NODE, {"volumes": [{"volume": Ref(volume.address), "mount": "/data"}]}, provider="there")
+
+    def made(type: str) -> Plan:
+        blocks = {name: ProviderBlock(name, kind, {}, ()) for name, kind in ((PROVIDER, "memory"), ("there", type))}
+        return plan(spec(volume, node, providers=(PROVIDER, "there"), blocks=blocks))
+
+    assert 2 == len(made("memory").operations)
+    with pytest.raises(PlanError) as caught:
+        made("other")
+    assert "`clusters.a` cannot mount `volumes.v`: it is at another provider" == (
+        findings(caught)["volume-elsewhere"].summary
+    )
+
+
+def test_a_node_that_becomes_another_machine_costs_what_that_one_costs() -> None:
+    prior = state(have(NODE, {"instance_type": "s"}, facts={"price_per_hour": 1, "region": "EU"}))
+    offers = [
+        offer("elsewhere", "1.5", gpu="", instance_type="l", region="US"),
+        offer("here", "3", gpu="", instance_type="l"),
+        offer("spot", "1", gpu="", instance_type="l", pricing=Pricing.SPOT),
+    ]
+
+    def after(offers: list[Offer], **more: Any) -> Decimal | None:
+        made = plan(
+            spec(want(NODE, {"instance_type": "l"}), **more),
+            prior,
+            capabilities={PROVIDER: SELLER},
+            offers={PROVIDER: offers},
+        )
+        assert Decimal(1) == made.hourly_before
+        return made.hourly_after
+
+    assert Decimal(3) == after(offers)
+    assert Decimal(0) == after([])
+    with pytest.raises(PlanError):
+        after(offers, max_hourly=Decimal(2))
 
 
 def test_cost_is_told_before_and_after() -> None:

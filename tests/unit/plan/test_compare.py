@@ -21,6 +21,7 @@ def paths(before: Attrs, after: Attrs) -> list[str]:
     [
         ({"image": "a"}, {"image": "a"}),
         ({"ports": (8000,)}, {"ports": [8000]}),
+        ({"ports": [8000, "53/udp", 22]}, {"ports": ["53/udp", 22, 8000]}),
         ({"cpu": 48}, {"cpu": ">=32"}),
         ({"cpu": 32}, {"cpu": "32"}),
         ({"gpu": "H100-80GB-SXM:8"}, {"gpu": "H100-80GB:8"}),

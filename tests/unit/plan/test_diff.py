@@ -99,16 +99,6 @@ def test_ignored_paths_are_no_difference(ignored: tuple[str, ...], action: str) 
     assert action == one({"env": {"DEBUG": "1"}}, {"env": {"DEBUG": "0"}}, settings=settings).action
 
 
-def test_an_update_asks_for_ignored_paths_as_they_are() -> None:
-    settings = Settings(lifecycle=Lifecycle(ignore_changes=("env.DEBUG", "labels")))
-    spec_env = {"env": {"DEBUG": "1", "LEVEL": "2"}, "labels": {"x": "spec"}}
-
-    change = one(spec_env, {"env": {"DEBUG": "0", "LEVEL": "1"}, "labels": {"x": "hand"}}, settings=settings)
-
-    assert ["env.LEVEL"] == [reason.path for reason in change.reasons]
-    assert {"env": {"DEBUG": "0", "LEVEL": "2"}, "labels": {"x": "hand"}} == change.desired.candidates[0].attrs
-
-
 @pytest.mark.parametrize(
     ("status", "phase", "attrs", "action"),
     [

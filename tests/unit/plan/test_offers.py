@@ -1,17 +1,21 @@
 """Where new nodes go, and why not elsewhere."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from gpuplan.core.desired import Candidate, Objective, Settings
+from gpuplan.core.desired import Candidate, Desired, Objective, Settings
 from gpuplan.core.errors import PlanError
-from gpuplan.core.offers import Offer, Pricing, Stock
-from gpuplan.core.plan import Plan
-from gpuplan.core.values import UNKNOWN, Deferred
+from gpuplan.core.observed import Survey
+from gpuplan.core.offers import FailedPlace, Offer, Pricing, Stock
+from gpuplan.core.plan import Plan, PlanOptions
+from gpuplan.core.state import State
+from gpuplan.core.values import UNKNOWN, Deferred, Ref
 from gpuplan.plan.offers import KEPT
+from gpuplan.plan.planner import Draft
 from tests.unit.plan.build import (
     GROUPS,
     NOW,
@@ -25,6 +29,7 @@ from tests.unit.plan.build import (
     plan,
     spec,
     state,
+    survey,
     want,
 )
 
@@ -201,6 +206,123 @@ def test_a_group_takes_room_for_all_its_nodes() -> None:
 
     assert "large" == chosen(made, "clusters.a")
     assert Decimal(8) == made.hourly_after
+
+
+def test_cheapest_between_candidates_takes_spot_before_any_fallback() -> None:
+    spot = {"gpu": "L40S:1", "spot": {"fallback": True}}
+    candidates = (Candidate("first", spot, ()), Candidate("second", {"gpu": "L40S:1"}, ()))
+    wanted = want(NODE, candidates=candidates, settings=Settings(objective=Objective.CHEAPEST))
+    first = [
+        offer("last resort", "1", provider="first"),
+        offer("spot", "3", provider="first", pricing=Pricing.SPOT),
+        offer("cheap spot", "1.5", provider="first", pricing=Pricing.SPOT),
+    ]
+
+    made = plan(
+        spec(wanted, providers=("first", "second")),
+        capabilities={"first": SELLER, "second": SELLER},
+        offers={"first": first, "second": [offer("between", "2", provider="second")]},
+    )
+
+    assert ["cheap spot", "between", "spot", "last resort"] == list(rejected(made))
+
+
+def test_on_demand_nodes_are_kept_behind_however_many_spot_nodes() -> None:
+    spots = [offer(f"s{number:02}", "1", pricing=Pricing.SPOT) for number in range(20)]
+
+    made = placed({"spot": {"fallback": True}}, [GOOD, *spots])
+
+    assert [f"s{number:02}" for number in range(KEPT)] + ["good"] == list(rejected(made))
+
+
+def test_places_of_every_candidate_are_kept_however_many_the_cheapest_has() -> None:
+    candidates = (Candidate("first", {"gpu": "L40S:1"}, ()), Candidate("second", {"gpu": "L40S:1"}, ()))
+    wanted = want(NODE, candidates=candidates, settings=Settings(objective=Objective.CHEAPEST))
+
+    made = plan(
+        spec(wanted, providers=("first", "second")),
+        capabilities={"first": SELLER, "second": SELLER},
+        offers={
+            "first": [offer(f"f{number:02}", "1", provider="first") for number in range(20)],
+            "second": [offer("dear", "2", provider="second")],
+        },
+    )
+
+    assert [f"f{number:02}" for number in range(KEPT)] + ["dear"] == list(rejected(made))
+
+
+def failed(ref: str, minutes: float, why: str = "it had no room") -> FailedPlace:
+    return FailedPlace(PROVIDER, f"{ref} EU", NOW - timedelta(minutes=minutes), why)
+
+
+def drafted(nodes: int, offers: list[Offer], *places: FailedPlace) -> Plan:
+    configuration, prior = spec(*cluster("a", nodes, {"gpu": "L40S:1"})), state()
+    draft = Draft(configuration, prior, Survey({}), capabilities={PROVIDER: SELLER}, options=PlanOptions(), now=NOW)
+    return draft.plan({PROVIDER: offers}, failed=places)
+
+
+def test_a_place_that_failed_lately_is_avoided_with_its_reason() -> None:
+    made = drafted(1, [offer("full", "1"), GOOD], failed("full", 45), failed("full", 4.5))
+
+    assert {"good": "", "full": "failed 4 minutes ago: it had no room"} == rejected(made)
+
+
+def test_a_place_that_failed_long_ago_is_as_good_as_any() -> None:
+    assert "full" == chosen(drafted(1, [offer("full", "1"), GOOD], failed("full", 31)))
+
+
+def test_a_place_that_failed_is_taken_when_there_is_no_other() -> None:
+    made = drafted(3, [offer("full", "1"), offer("good", "2", max_count=1)], failed("full", 4))
+
+    assert ["good", "full", "full"] == [chosen(made, f"clusters.a.nodes[{number}]") for number in range(3)]
+    assert {"good": "", "full": "failed 4 minutes ago: it had no room"} == rejected(made)
+
+
+def test_a_slice_of_a_gpu_is_taken_only_by_its_name() -> None:
+    part = offer("part", "0.10", gpu="", gpu_slice="8 GB of A16", instance_type="slice")
+    plain = offer("plain", "0.20", gpu="")
+
+    assert "plain" == chosen(placed({"gpu": None}, [part, plain]))
+    assert "part" == chosen(placed({"gpu": None, "instance_type": "slice"}, [part, plain]))
+
+
+def test_a_node_goes_where_its_volume_is() -> None:
+    volume = want("volumes.v", {"size_gb": 1, "region": "EU"})
+    node = want(NODE, {"gpu": "L40S:1", "volumes": [{"volume": Ref(volume.address), "mount": "/data"}]})
+
+    made = plan(
+        spec(volume, node),
+        capabilities={PROVIDER: SELLER},
+        offers={PROVIDER: [offer("far", "1", region="US"), GOOD]},
+    )
+
+    assert {"good": "", "far": "not in EU, where volumes.v is"} == rejected(made)
+
+
+def test_a_provider_that_tells_no_offers_is_a_place_less_and_not_an_error_while_there_is_another() -> None:
+    candidates = (Candidate("mute", {"gpu": "L40S:1"}, ()), Candidate(PROVIDER, {"gpu": "L40S:1"}, ()))
+    configuration = spec(want(NODE, candidates=candidates), providers=("mute", PROVIDER))
+    known = {"mute": SELLER, PROVIDER: SELLER}
+    draft = Draft(configuration, state(), Survey({}), capabilities=known, options=PlanOptions(), now=NOW)
+
+    made = draft.plan({PROVIDER: [GOOD]}, silent={"mute": "it is late"})
+
+    assert ["", "tells no offers: it is late"] == [place.rejected for place in made.changes[address(NODE)].places]
+    assert draft.strands({"mute", PROVIDER})
+    assert not draft.strands({"mute"})
+
+
+def test_offers_are_needed_only_for_what_is_new() -> None:
+    def sellers(*instances: Desired, prior: State) -> set[str]:
+        known = {PROVIDER: SELLER}
+        draft = Draft(spec(*instances), prior, survey(prior), capabilities=known, options=PlanOptions(), now=NOW)
+        return draft.sellers
+
+    node = have(NODE, {"gpu": "L40S:1", "instance_type": "s"})
+    assert set() == sellers(want(NODE, node.attrs), prior=state(node))
+    assert {PROVIDER} == sellers(want(NODE, {**node.attrs, "gpu": "L4:1"}), prior=state(node))
+    assert {PROVIDER} == sellers(want(NODE, {**node.attrs, "instance_type": "l"}), prior=state(node))
+    assert set() == sellers(prior=state(node))
 
 
 def test_the_ranking_in_a_plan_is_bounded() -> None:

@@ -35,6 +35,18 @@ class NodeOptions(BaseModel):
     bid: float | None = None
 
 
+class VolumeOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    iops: int | None = None
+
+
+class NetworkOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    vlan: int | None = None
+
+
 def _open(options: BaseModel, context: OpenContext) -> Provider:
     return memory_provider(MemoryWorld(context.clock), context.block.name)
 
@@ -48,7 +60,16 @@ def _groups(options: BaseModel) -> Capabilities:
     return memory_capabilities(groups=True, kinds={k: v for k, v in kinds.items() if k is not Kind.SSH_KEY})
 
 
-CLOUD = ProviderType("cloud", "A cloud", Options, _nodes, _open, NodeOptions)
+CLOUD = ProviderType(
+    "cloud",
+    "A cloud",
+    Options,
+    _nodes,
+    _open,
+    NodeOptions,
+    volume_options=VolumeOptions,
+    network_options=NetworkOptions,
+)
 POOL = ProviderType("pool", "A pool", Options, _groups, _open)
 TYPES = {"cloud": CLOUD, "pool": POOL, "other": replace(CLOUD, name="other")}
 

@@ -202,16 +202,16 @@ jobs:
     )
     read_ = read(text, "providers: {other: {}}\n")
 
-    service = read_.instances[Address("services", "vllm")]
+    service = read_.instances[Address("services", "vllm", None, 0)]
     assert (Kind.SERVICE, ["cloud", "other"]) == (service.kind, [c.provider for c in service.candidates])
-    assert {Address("clusters", "serve")} == service.depends_on
-    assert {"http": "/health", "port": 8000, "interval": "1m30s"} == attrs(read_, "services.vllm")["health"]
+    assert {Address("clusters", "serve", None, 0)} == service.depends_on
+    assert {"http": "/health", "port": 8000, "interval": "1m30s"} == attrs(read_, "services.vllm.nodes[0]")["health"]
     assert {
-        "on": Ref(Address("clusters", "serve")),
+        "on": Ref(Address("clusters", "serve", None, 0)),
         "command": ["python", "eval.py"],
         "timeout": "2h",
         "retries": 1,
-    } == (attrs(read_, "jobs.eval"))
+    } == (attrs(read_, "jobs.eval.nodes[0]"))
 
 
 KEYS = "ssh_keys: {team: {public_key: 'ssh-ed25519  AAAA  ana '}}\n"
@@ -266,3 +266,14 @@ providers:
     assert ("cloud", True, 3) == (block.type, block.retired, block.max_concurrency)
     assert {"regions": ["EU"], "api_key": "hunter22"} == block.options
     assert "hunter22" not in repr(block)
+
+
+def test_firewall_rules_open_a_port_a_range_or_all_of_a_protocol() -> None:
+    rules = '[{port: "22"}, {port: "8000-8010", protocol: udp}, {protocol: icmp}]'
+    desired = read(f"{HEAD}networks: {{lan: {{provider: cloud, rules: {rules}}}}}").instances[
+        Address("networks", "lan")
+    ]
+
+    assert [{"port": 22}, {"port": "8000-8010", "protocol": "udp"}, {"protocol": "icmp"}] == desired.candidates[
+        0
+    ].attrs["rules"]

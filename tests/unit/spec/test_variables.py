@@ -84,3 +84,14 @@ def test_default_that_is_sensitive_is_not_quoted() -> None:
         read(text)
     assert caught.value.locator is not None
     assert "hunter22" not in (caught.value.locator.line("gpuplan.yaml", 4) or "")
+
+
+def test_a_variable_of_the_environment_that_the_spec_does_not_declare_is_somebody_elses() -> None:
+    def warned(name: str) -> list[str | None]:
+        given = {name: Given("1", f"GPUPLAN_VAR_{name}", True, ambient=True)}
+        text = f'{HEAD}variables: {{workers: {{default: 2}}}}\noutputs: {{x: "${{vars.workers}}"}}\n'
+        found = load([SourceFile("gpuplan.yaml", text.encode())], inputs(given=given))
+        return [warning.hint for warning in found.warnings if warning.id == "undeclared-variable"]
+
+    assert [] == warned("quota")
+    assert ["did you mean `workers`?"] == warned("wrokers")

@@ -1,6 +1,6 @@
 import pytest
 
-from gpuplan.spec.nearest import nearest
+from gpuplan.core.nearest import nearest
 
 
 @pytest.mark.parametrize(
