@@ -54,10 +54,15 @@ class Call:
             variable_files=tuple(self.args.var_file or ()),
             environ=self.environ,
             emulator=self.args.emulator,
+            state=self.args.state,
         )
 
     @cached_property
     def clock(self) -> "Clock":
+        if self.args.emulator:
+            from gpuplan.workflow.emulating import clock_of
+
+            return clock_of(self.args.emulator)
         from gpuplan.net.clock import SystemClock
 
         return SystemClock()

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from gpuplan.core.diagnostics import Diagnostic
 from gpuplan.core.errors import GpuplanError
-from gpuplan.spec.nearest import nearest
+from gpuplan.core.nearest import nearest
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, verb: str, summary: str) -> None:
         super().__init__(prog=f"gpuplan {verb}", description=_sentence(summary), allow_abbrev=False, add_help=False)
         self._verb = verb
+        self.takes_rest = False
         own, everywhere = self.add_argument_group("flags"), self.add_argument_group("global flags")
         self._defaults_of: dict[str, Any] = {}  # argparse's own defaults are of any type
         self._flags: list[argparse.Action] = []
@@ -54,6 +55,7 @@ class Parser(argparse.ArgumentParser):
         self.flag("-C", "--chdir", metavar="DIR", default=".", help="work in that folder")
         self.flag("-f", "--file", metavar="FILE", action="append", help="a spec file or folder; may repeat")
         self.flag("--workspace", metavar="NAME", help="which state to work on")
+        self.flag("--state", metavar="URL", default="", help="where the state is, instead of what the spec says")
         self.flag("--emulator", metavar="URL", type=url, default="", help="rehearse against `gpuplan emulate`")
         self.flag("--var", metavar="NAME=VALUE", action="append", help="set a variable; may repeat")
         self.flag("--var-file", metavar="FILE", action="append", help="read variables from a YAML file; may repeat")
@@ -65,10 +67,12 @@ class Parser(argparse.ArgumentParser):
         self.flag("-h", "--help", action="store_true", help="show this and do nothing")
 
     def read(self, arguments: Sequence[str], environ: Mapping[str, str]) -> argparse.Namespace:
-        """Parse; raises UsageError."""
-        values, rest = self.parse_known_args([self._two_dashes(argument) for argument in arguments])
-        if rest:
-            raise self._unknown(rest[0])
+        """Parse; raises UsageError. `rest` is what follows `--`, where the verb takes a command of somebody else's."""
+        own, rest = _split(arguments)
+        values, unknown = self.parse_known_args([self._two_dashes(argument) for argument in own])
+        if unknown or (rest and not self.takes_rest):
+            raise self._unknown([*unknown, *rest][0])
+        values.rest = rest
         for action in self._flags:
             if not hasattr(values, action.dest):
                 setattr(values, action.dest, self._from_environment(action, environ))
@@ -77,7 +81,7 @@ class Parser(argparse.ArgumentParser):
     def help_text(self) -> str:
         """What `--help` prints."""
         places = [str(action.metavar) for action in self._actions if not action.option_strings]
-        self.usage = " ".join([self.prog, "[flags]", *places])
+        self.usage = " ".join([self.prog, "[flags]", *places, *(["[-- COMMAND]"] if self.takes_rest else [])])
         return self.format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -115,6 +119,12 @@ class Parser(argparse.ArgumentParser):
         if isinstance(self._defaults_of[action.dest], list) or _repeats(action):
             return [_environment_value(name, convert, part) for part in text.split(",") if part]
         return _environment_value(name, convert, text)
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """What stands before `--`, and what after it."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :]
 
 
 def _repeats(action: argparse.Action) -> bool:

@@ -6,8 +6,14 @@ from importlib import import_module
 from gpuplan.emulators.site import EmulatorType
 
 MODULES: Mapping[str, str] = {
+    "akash": "gpuplan.emulators.akash",
+    "alibaba": "gpuplan.emulators.alibaba",
+    "fly": "gpuplan.emulators.fly",
     "hetzner": "gpuplan.emulators.hetzner",
+    "kubernetes": "gpuplan.emulators.kubernetes",
     "lambda": "gpuplan.emulators.lambdalabs",
+    "lium": "gpuplan.emulators.lium",
+    "nosana": "gpuplan.emulators.nosana",
     "runpod": "gpuplan.emulators.runpod",
     "vast": "gpuplan.emulators.vast",
     "vultr": "gpuplan.emulators.vultr",

@@ -47,10 +47,9 @@ def control(world: World, types: Types, request: Request) -> Response:
     return Response(404, {"error": f"no control call {request.method} {request.path}"})
 
 
-def ledger(world: World, types: Types, provider: str) -> JsonValue:
+def ledger(world: World, types: Types, provider: str) -> list[Json]:
     """Every object that ever existed, the deleted ones too."""
-    rows = [_row(world, types, thing) for thing in world.ledger if provider in ("", thing.provider)]
-    return {"objects": rows}
+    return [_row(world, types, thing) for thing in world.ledger if provider in ("", thing.provider)]
 
 
 def calls(world: World, types: Types, provider: str) -> JsonValue:
@@ -92,6 +91,11 @@ def add_fault(world: World, types: Types, body: Json) -> None:
             _number(body, "delay_s") or 0.0,
         )
     )
+
+
+def read_clock(world: World, types: Types, provider: str) -> JsonValue:
+    """What time it is there, and how fast it goes: for whoever wants to wait by the same clock."""
+    return {"now": encode_time(world.time.now()), "speed": world.time.speed}
 
 
 def turn_clock(world: World, types: Types, body: Json) -> None:
@@ -172,7 +176,11 @@ def break_down(site: Site, thing: Thing) -> None:
     site.type.break_down(site, thing)
 
 
-READS: Mapping[str, Callable[[World, Types, str], JsonValue]] = {"ledger": ledger, "calls": calls}
+READS: Mapping[str, Callable[[World, Types, str], JsonValue]] = {
+    "ledger": lambda world, types, provider: {"objects": ledger(world, types, provider)},
+    "calls": calls,
+    "clock": read_clock,
+}
 WRITES: Mapping[str, Callable[[World, Types, Json], None]] = {
     "faults": add_fault,
     "clock": turn_clock,

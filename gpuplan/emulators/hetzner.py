@@ -211,7 +211,7 @@ def headers(site: Site, request: Request) -> Mapping[str, str]:
     return {
         "RateLimit-Limit": str(HOURLY_REQUESTS.requests),
         "RateLimit-Remaining": str(max(0, HOURLY_REQUESTS.requests - used)),
-        "RateLimit-Reset": str(int(site.world.clock.now().timestamp()) + used),
+        "RateLimit-Reset": str(int(site.now.timestamp()) + used),
         "X-Correlation-Id": site.digits(16),
     }
 

@@ -58,7 +58,7 @@ def add(
     hidden: Json | None = None,
 ) -> Thing:
     """A new object, if nothing of its kind in the project has that name. Raises Refused."""
-    if any(other.name == name for other in site.things(kind, account)):
+    if site.named(kind, name, account):
         raise taken("name", "name")
     return site.add(kind, fresh_id(site), account, {"name": name, **body}, name=name, price=price, hidden=hidden)
 
@@ -80,7 +80,7 @@ def named(site: Site, kind: str, reference: JsonValue, account: str) -> Thing:
     """By id or name. Raises Refused."""
     found = site.thing(kind, str(reference), account)
     if found is None:
-        found = next((thing for thing in site.things(kind, account) if thing.name == str(reference)), None)
+        found = site.named(kind, str(reference), account)
     if found is None:
         raise missing(WORDS[kind], str(reference))
     return found
@@ -253,9 +253,10 @@ def rename(site: Site, thing: Thing, body: Json) -> None:
     """Set name and labels; labels replace all that there were."""
     name = text(body, "name")
     if name and name != thing.name:
-        if any(other.name == name for other in site.things(thing.kind, thing.account)):
+        if site.named(thing.kind, name, thing.account):
             raise taken("name", "name")
-        thing.body["name"] = thing.name = name
+        thing.body["name"] = name
+        site.rename(thing, name)
     if body.get("labels") is not None:
         thing.body["labels"] = labels_in(body)
 

@@ -56,21 +56,21 @@ def read_order(site: Site, request: Request) -> Order:
         has_ipv6=has_ipv6,
         is_started=flag(body, "start_after_create", True),
     )
-    _check(site, order, site.things(NODE, account))
+    _check(site, order, account)
     return order
 
 
-def _check(site: Site, order: Order, others: Sequence[Thing]) -> None:
+def _check(site: Site, order: Order, account: str) -> None:
     if not HOST_NAME.fullmatch(order.name):
         raise unfit("name", "must be a valid hostname")
     if len(order.user_data.encode()) > USER_DATA_BYTES:
         raise unfit("user_data", "is too long")
     if not (order.has_ipv4 or order.has_ipv6 or order.networks):
         raise unfit("public_net", "a server without public network needs a private one")
-    if len(others) >= site.count("server_limit"):
+    if len(site.things(NODE, account)) >= site.count("server_limit"):
         details: JsonValue = {"limits": [{"name": "server_limit"}]}
         raise Refused(403, "resource_limit_exceeded", "server limit exceeded", details)
-    if any(other.name == order.name for other in others):
+    if site.named(NODE, order.name, account):
         raise taken("server name", "name")
     for volume in order.volumes:
         check_attachable(volume, order.place.name)

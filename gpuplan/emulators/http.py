@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import unquote
 
 from gpuplan.core.values import JsonValue
@@ -62,6 +63,12 @@ class Response:
     status: int = 200
     body: JsonValue | bytes = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    delay_seconds: float = 0
+    """For so long the provider itself takes its time: a call that waits for something."""
+    flow: "Flow | None" = None
+    """What follows the body, as it comes."""
+    session: "Session | None" = None
+    """What is said over the connection from here on; to who asked for a WebSocket."""
 
     @property
     def content(self) -> bytes:
@@ -74,6 +81,28 @@ class Response:
     @property
     def content_type(self) -> str:
         return "application/json" if not isinstance(self.body, (str, bytes)) else "text/html; charset=utf-8"
+
+
+FLOW_SECONDS = 0.25
+"""How often a flow is asked for more."""
+Flow: TypeAlias = Callable[[], Sequence[bytes] | None]
+"""Asked again and again for what there is now; None: that was all."""
+
+
+class Socket(Protocol):
+    """The provider's end of a WebSocket."""
+
+    async def receive(self) -> bytes | None:
+        """The next message; None once the client has left."""
+        ...
+
+    async def send(self, message: bytes | str) -> None:
+        """Nobody hears it once the client has left."""
+        ...
+
+
+Session: TypeAlias = Callable[[Socket, Path], Awaitable[None]]
+"""Talks to a client until one of them has enough; the folder is that of all the nodes' files."""
 
 
 class Refusal(Exception):

@@ -133,7 +133,8 @@ def rename(site: Site, request: Request, ids: Ids) -> Response:
     thing = _instance(site, request, ids["id"])
     body = request.json()
     if body.get("name") is not None:
-        thing.body["name"] = thing.name = text(body, "name", limit=NAME_LENGTH)
+        thing.body["name"] = name = text(body, "name", limit=NAME_LENGTH)
+        site.rename(thing, name)
     return found(show(site, thing))
 
 
@@ -276,7 +277,7 @@ def _check_pace(site: Site, account: str) -> None:
     """One launch every twelve seconds, on average over a minute; by the clock of the caller."""
     if site.knob("launch_limited") is not True:
         return
-    now, recent = site.world.clock.monotonic(), site.world.recent[f"{site.type.name} launches", account]
+    now, recent = site.world.time.monotonic(), site.world.recent[f"{site.type.name} launches", account]
     recent[:] = [moment for moment in recent if moment > now - 60]
     if len(recent) >= site.count("launches_per_minute"):
         raise Refused(429, "global/rate-limited", "Too many launch requests.")

@@ -27,10 +27,10 @@ Ids = Mapping[str, str]
 
 def key_text(site: Site, account: str, name: str) -> str:
     """The public key of that name. Raises Refused."""
-    for key in site.things(KEY, account):
-        if key.name == name:
-            return str(key.body["public_key"])
-    raise missing(f"SSH key {name}")
+    key = site.named(KEY, name, account)
+    if key is None:
+        raise missing(f"SSH key {name}")
+    return str(key.body["public_key"])
 
 
 def filesystem_mounts(site: Site, account: str, body: Json, region: str) -> list[Json]:
@@ -92,7 +92,7 @@ def create_key(site: Site, request: Request, ids: Ids) -> Response:
     name, public = text(body, "name", limit=64, required=True), text(body, "public_key", limit=4096).strip()
     if public and not public.startswith(("ssh-", "ecdsa-", "sk-")):
         raise wrong("public_key: not a valid public key")
-    if site.knob("keys_are_unique") is True and any(key.name == name for key in site.things(KEY, request.account)):
+    if site.knob("keys_are_unique") is True and site.named(KEY, name, request.account):
         raise Refused(400, "global/duplicate", f"An SSH key named {name} already exists.")
     made = public or f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA{site.digits(44)} {name}"
     thing = site.add(KEY, _id(site), request.account, {"name": name, "public_key": made}, name=name)
@@ -121,10 +121,9 @@ def create_filesystem(site: Site, request: Request, ids: Ids) -> Response:
     region = text(body, "region", required=True)
     if region not in catalog.REGIONS:
         raise wrong(f"region: {region} is not a region")
-    existing = site.things(FILESYSTEM, request.account)
-    if any(thing.name == name for thing in existing):
+    if site.named(FILESYSTEM, name, request.account):
         raise Refused(400, "global/duplicate", f"A filesystem named {name} already exists.")
-    if len(existing) >= FILESYSTEMS_PER_ACCOUNT:
+    if len(site.things(FILESYSTEM, request.account)) >= FILESYSTEMS_PER_ACCOUNT:
         raise Refused(400, "global/quota-exceeded", "Quota exceeded.")
     shown: Json = {"name": name, "mount_point": f"/lambda/nfs/{name}", "bytes_used": 0}
     thing = site.add(FILESYSTEM, _id(site), request.account, shown, name=name, hidden={"region": region})
@@ -180,7 +179,8 @@ def get_ruleset(site: Site, request: Request, ids: Ids) -> Response:
 def update_ruleset(site: Site, request: Request, ids: Ids) -> Response:
     thing, body = _own(site, RULESET, ids["id"], request.account), request.json()
     if name := text(body, "name", limit=64):
-        thing.body["name"] = thing.name = name
+        thing.body["name"] = name
+        site.rename(thing, name)
     if body.get("rules") is not None:
         thing.body["rules"] = _rules(body, "rules")
     return found(show_ruleset(site, thing))

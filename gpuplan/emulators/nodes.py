@@ -12,11 +12,13 @@ import pty
 import re
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import cached_property, partial
+from functools import lru_cache, partial
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gpuplan.emulators.desk import Desk
 from gpuplan.emulators.site import Site
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
     import asyncssh
 
 _BLOCK = 65536
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_LAST_WORDS_SECONDS = 0.5
+_WAITERS = ThreadPoolExecutor(512, "gpuplan-node")
+"""One thread for every command that runs on an emulated node."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Gateway:
@@ -49,25 +58,18 @@ class Gateway:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             knocks.close()
 
-    @cached_property
-    def _host_key(self) -> "asyncssh.SSHKey":
-        # Few who run an emulator ever log in: the library is loaded for the first who does.
-        import asyncssh
-
-        return asyncssh.generate_private_key("ssh-ed25519")
-
     async def _open_the_door(self, knocks: socket.socket) -> None:
         while True:
             connection, _ = await asyncio.get_running_loop().sock_accept(knocks)
-            self._keep(self._serve(connection, _gateway_server(self._reach)))
+            self._keep(self._serve(connection, _host_key("gateway"), _gateway_server(self._reach)))
 
-    async def _serve(self, connection: socket.socket, options: dict[str, Any]) -> None:
+    async def _serve(self, connection: socket.socket, host_key: "asyncssh.SSHKey", options: dict[str, Any]) -> None:
         """Speak SSH on a connection until it ends."""
         import asyncssh
 
         with contextlib.suppress(OSError, asyncssh.Error):
             server = await asyncssh.run_server(
-                connection, server_host_keys=[self._host_key], encoding=None, login_timeout=30, **options
+                connection, server_host_keys=[host_key], encoding=None, login_timeout=30, **options
             )
             await server.wait_closed()
 
@@ -85,11 +87,16 @@ class Gateway:
         home = self._folder / re.sub(r"[^A-Za-z0-9-]", "_", f"{thing.provider}-{thing.id}")
         home.mkdir(exist_ok=True)
         ours, its = socket.socketpair()
-        self._keep(self._serve(its, _node_server(thing, home)))
+        self._keep(self._serve(its, _host_key(f"{thing.provider} {thing.id}"), _node_server(thing, home)))
         inner_reader, inner_writer = await asyncio.open_connection(sock=ours)
+        ways = [asyncio.ensure_future(_copy(reader, inner_writer)), asyncio.ensure_future(_copy(inner_reader, writer))]
         try:
-            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+            # Whichever side goes first: what is left would be waited for by nobody.
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
             inner_writer.close()
             writer.close()
 
@@ -97,6 +104,17 @@ class Gateway:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+@lru_cache(maxsize=4096)
+def _host_key(name: str) -> "asyncssh.SSHKey":
+    """The same for a name in every world: to whoever rehearses twice, the same node must not look like another one."""
+    import asyncssh
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = Ed25519PrivateKey.from_private_bytes(sha256(f"gpuplan emulator {name}".encode()).digest())
+    return asyncssh.import_private_key(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
 
 
 def _gateway_server(reach: Callable[[str, int], Callable[..., Coroutine[Any, Any, None]] | None]) -> dict[str, Any]:
@@ -129,17 +147,24 @@ def _node_server(thing: Thing, home: Path) -> dict[str, Any]:
                 self._connection.set_authorized_keys(asyncssh.import_authorized_keys("\n".join(keys)))
             return True
 
+        def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+            # What a node runs listens on this machine; nothing beyond it is forwarded to.
+            return dest_host in _LOOPBACK
+
     return {
         "server_factory": Server,
-        "process_factory": partial(_run, home),
+        "process_factory": partial(run_shell, home),
         "sftp_factory": lambda channel: asyncssh.SFTPServer(channel, chroot=str(home).encode()),
         "allow_scp": True,
     }
 
 
-async def _run(home: Path, process: "asyncssh.SSHServerProcess[bytes]") -> None:
-    """Run a command, or a login shell, in the node's folder."""
-    environment = {**os.environ, **process.env, "HOME": str(home), "PWD": str(home)}
+async def run_shell(
+    home: Path, process: "asyncssh.SSHServerProcess[bytes]", environ: Mapping[str, str] | None = None
+) -> None:
+    """Run the command of an SSH session, or a login shell, in a node's folder. `environ` is what the node itself
+    puts into every environment."""
+    environment = {**os.environ, **process.env, **(environ or {}), "HOME": str(home), "PWD": str(home)}
     command = ["/bin/sh", "-c", process.command] if process.command else ["/bin/sh"]
     terminal = process.get_terminal_type()
     pipes: dict[str, int] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
@@ -147,21 +172,31 @@ async def _run(home: Path, process: "asyncssh.SSHServerProcess[bytes]") -> None:
         ours, its = pty.openpty()
         pipes = dict.fromkeys(pipes, its)
         environment["TERM"] = terminal
-    child = await asyncio.to_thread(_start, command, home, environment, pipes)
+    child = await _in_thread(_start, command, home, environment, pipes)
     if terminal:
         os.close(its)
         await process.redirect(stdin=os.dup(ours), stdout=ours)
     else:
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
+        # The end of the one stream must not end what the other has still to say.
+        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr, send_eof=False)
     try:
-        status = await asyncio.to_thread(child.wait)
+        status = await _in_thread(child.wait)
         if not terminal:
-            await process.stdout.drain()
+            with contextlib.suppress(TimeoutError):
+                # As OpenSSH does: what the command left running may hold its output, and does not hold up its end.
+                async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                    await process.stdout.drain()
+                    await process.stderr.drain()
         process.exit(status if status >= 0 else 128 - status)
         await process.wait_closed()
     finally:
         if child.poll() is None:
             child.kill()
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `asyncio.to_thread`, for more commands at once than that has threads."""
+    return await asyncio.get_running_loop().run_in_executor(_WAITERS, partial(work, *args, **kwargs))
 
 
 def _start(

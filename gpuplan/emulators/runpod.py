@@ -165,7 +165,7 @@ def update(site: Site, request: Request, ids: Ids) -> Response:
     plain = {name: value for name, value in body.items() if name not in ("mounts", "templateId", *EXEC)}
     changed = {name for name, value in plain.items() if pod.body[name] != value}
     pod.body |= plain
-    pod.name = str(pod.body["name"])
+    site.rename(pod, str(pod.body["name"]))
     if changed & RESETTING and status(site, pod) == "RUNNING":
         begin(site, pod, site.seconds("restart_seconds"))
     return Response(200, show(site, pod))

@@ -41,7 +41,7 @@ def rate_headers(site: Site, request: Request) -> Mapping[str, str]:
     key, limit = site.type.key(request), site.type.rate_limit
     if not key or limit is None:
         return {}
-    now = site.world.clock.monotonic()
+    now = site.world.time.monotonic()
     recent = [moment for moment in site.world.recent[site.type.name, key] if moment > now - limit.per_seconds]
     rest, resets = max(0, limit.requests - len(recent)), round(recent[0] + limit.per_seconds - now) if recent else 0
     return {

@@ -108,7 +108,7 @@ def update_volume(site: Site, request: Request, ids: Ids) -> Response:
     if int(str(body.get("size", volume.body["size"]))) < int(str(volume.body["size"])):
         raise Refused(400, "network volume size cannot be decreased")
     volume.body |= body
-    volume.name = str(volume.body["name"])
+    site.rename(volume, str(volume.body["name"]))
     volume.prices.append((site.now, _hourly(volume.body)))
     return Response(200, _show(volume))
 
@@ -147,7 +147,7 @@ def create_template(site: Site, request: Request, ids: Ids) -> Response:
 def update_template(site: Site, request: Request, ids: Ids) -> Response:
     template = own(site, TEMPLATE, ids["id"], request.account)
     template.body |= checked(request, TEMPLATE_FIELDS)
-    template.name = str(template.body["name"])
+    site.rename(template, str(template.body["name"]))
     return Response(200, _show(template))
 
 

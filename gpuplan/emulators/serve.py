@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.requests import HTTPConnection
 from starlette.requests import Request as Incoming
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,8 +23,11 @@ from uvicorn.server import ServerState
 from gpuplan.emulators.desk import Desk
 from gpuplan.emulators.http import Cut, Request, Response
 from gpuplan.emulators.nodes import Gateway
+from gpuplan.emulators.streams import converse, flow
 
 _TRANSPORT = "gpuplan.transport"
+_LARGEST_HEAD = 128 * 1024
+"""Bytes of a request's head: some clients put whole scripts into the address."""
 
 
 class CuttableProtocol(H11Protocol):
@@ -39,22 +43,26 @@ class CuttableProtocol(H11Protocol):
         self.app = with_transport
 
 
-def application(desk: Desk) -> ASGIApp:
+def application(desk: Desk, folder: Path) -> ASGIApp:
     """The ASGI application: every request goes to the desk, on one thread, one after the other."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        incoming = Incoming(scope, receive)
+        incoming = HTTPConnection(scope, receive)
         query: dict[str, list[str]] = {}
         for name, value in incoming.query_params.multi_items():
             query.setdefault(name, []).append(value)
         path = scope.get("raw_path", scope["path"].encode()).decode().partition("?")[0]
-        request = Request(incoming.method, path, query, dict(incoming.headers), await incoming.body())
-        delivery = desk.answer(request)
+        if scope["type"] == "websocket":
+            request = Request("GET", path, query, dict(incoming.headers))
+            await converse(desk, request, receive, send, folder)
+            return
+        content = await Incoming(scope, receive).body()
+        delivery = desk.answer(Request(scope["method"], path, query, dict(incoming.headers), content))
         if delivery.delay_seconds:
             await desk.world.clock.sleep(delivery.delay_seconds)
         match delivery.cut:
+            case Cut.NONE if delivery.response.flow is not None:
+                await flow(receive, send, delivery.response, desk.world.clock)
             case Cut.NONE:
                 await _send(send, delivery.response)
             case Cut.HANG:
@@ -88,7 +96,14 @@ async def _until_the_client_leaves(receive: Receive) -> None:
 async def served(desk: Desk, *, host: str = "127.0.0.1", port: int = 0, folder: Path) -> AsyncIterator[str]:
     """The emulators on `port` (0: any), SSH on the port after it, the nodes' files in `folder`. Yields the base URL."""
     listening, ssh = _two_ports(host, port)
-    config = uvicorn.Config(application(desk), ws="none", lifespan="off", log_level="critical", access_log=False)
+    config = uvicorn.Config(
+        application(desk, folder),
+        ws="websockets-sansio",
+        lifespan="off",
+        log_level="critical",
+        access_log=False,
+        h11_max_incomplete_event_size=_LARGEST_HEAD,
+    )
     config.load()
     state = ServerState()
 

@@ -28,6 +28,8 @@ class EmulatorType:
     """An error as this provider words it."""
     key: Callable[[Request], str]
     """The key a request came with; empty when there is none."""
+    asked: Callable[[Request], str] = lambda request: request.path
+    """Which route a request asks for, where its path does not tell."""
     knobs: Mapping[str, JsonValue] = field(default_factory=dict)
     """What can be turned, with the values that come nearest to the real provider."""
     rate_limit: RateLimit | None = None
@@ -67,7 +69,14 @@ class Site:
 
     def things(self, kind: str, account: str) -> list[Thing]:
         """What this account has, in the order of creation."""
-        return [thing for thing in self.world.living[self.type.name, kind].values() if thing.account == account]
+        return list(self.world.owned(self.type.name, kind, account))
+
+    def named(self, kind: str, name: str, account: str) -> Thing | None:
+        """The first of that name."""
+        return self.world.named(self.type.name, kind, account, name)
+
+    def rename(self, thing: Thing, name: str) -> None:
+        self.world.rename(thing, name)
 
     def listed(self, kind: str, account: str) -> list[Thing]:
         """What a listing already shows of it."""
@@ -132,17 +141,19 @@ class Site:
 
     def visit(self, request: Request) -> Delivery:
         """Answer a request, through the faults, and write down that it came."""
-        found = self.type.routes.find(request.method, request.path)
+        found = self.type.routes.find(request.method, self.type.asked(request))
         route = found[0].template if found else request.path
         fault, delay = strike(self.world.faults, self.type.name, request.method, route, self.world.random)
         delivery = deliver(fault, delay, lambda: self._answer(request), self.type.error)
+        # What the provider itself takes is time of its world.
+        taken = delivery.delay_seconds + delivery.response.delay_seconds / self.world.time.speed
         status = delivery.response.status if delivery.cut is Cut.NONE else 0
         self.world.visits.append(Visit(self.type.name, request.method, route, status, self.now))
         headers = {**self.type.headers(self, request), **delivery.response.headers}
-        return replace(delivery, response=replace(delivery.response, headers=headers))
+        return replace(delivery, response=replace(delivery.response, headers=headers), delay_seconds=taken)
 
     def _answer(self, request: Request) -> Response:
-        found = self.type.routes.find(request.method, request.path)
+        found = self.type.routes.find(request.method, self.type.asked(request))
         if found is None:
             return self.type.error(404, "Not found")
         route, ids = found
@@ -162,11 +173,11 @@ class Site:
             return self.type.error(400, f"Invalid JSON: {exc}")
 
     def _too_fast(self, key: str) -> float | None:
-        """Seconds to wait, for one who asks more often than the provider lets him; by the clock of the caller."""
+        """Seconds to wait, for one who asks more often than the provider lets him."""
         limit = self.type.rate_limit
         if limit is None or self.world.knobs[self.type.name].get("rate_limited") is False:
             return None
-        now = self.world.clock.monotonic()
+        now = self.world.time.monotonic()
         recent = self.world.recent[self.type.name, key]
         while recent and recent[0] <= now - limit.per_seconds:
             recent.pop(0)

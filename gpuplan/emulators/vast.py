@@ -186,7 +186,8 @@ def change(site: Site, request: Request, ids: Mapping[str, str]) -> Response:
     if isinstance(label, str):
         if len(label) > 1024:
             raise Refused(400, "invalid_args", "error 400: label is too long")
-        thing.body["label"] = thing.name = label
+        thing.body["label"] = label
+        site.rename(thing, label)
     if state and state != thing.hidden["intended"]:
         thing.hidden |= {"intended": state, "since": encode_time(site.now)}
         if state == "stopped" and not thing.hidden["holds"]:
@@ -284,7 +285,7 @@ def _threshold(site: Site, request: Request) -> None:
         return
     where = (request.method, found[0].template)
     seconds = site.seconds("create_threshold") if found[0].template == CREATE else THRESHOLDS.get(where, 0.0)
-    now = site.world.clock.monotonic()
+    now = site.world.time.monotonic()
     recent = site.world.recent[site.type.name, f"{request.bearer} {' '.join(where)}"]
     # One who keeps to the pace may still come a little early.
     if recent and seconds and now < recent[-1] + seconds * 0.9:

@@ -138,7 +138,8 @@ def update(site: Site, request: Request, family: str, id: str) -> Response:
     thing = _machine(site, request, family, id)
     body = body_of(request)
     if label := text(body, "label"):
-        thing.body["label"] = thing.name = label
+        thing.body["label"] = label
+        site.rename(thing, label)
     if body.get("tags") is not None:
         thing.body["tags"] = list[JsonValue](tags_of(body))
     if text(body, "user_data"):

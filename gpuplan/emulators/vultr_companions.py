@@ -149,7 +149,8 @@ def create_block(site: Site, request: Request, ids: Ids) -> Response:
 def update_block(site: Site, request: Request, ids: Ids) -> Response:
     block, body = _own(site, BLOCK, ids["id"], request.account, 404, "Invalid block storage ID"), body_of(request)
     if label := text(body, "label"):
-        block.body["label"] = block.name = label
+        block.body["label"] = label
+        site.rename(block, label)
     if size := number(body, "size_gb"):
         if size < int(str(block.body["size_gb"])):
             raise Refused(400, "Block storage can only be increased in size")

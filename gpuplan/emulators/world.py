@@ -5,6 +5,7 @@ Nothing here knows a provider. Emulators see it through `site.Site`, tests and d
 
 import random
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -34,6 +35,7 @@ class Thing:
     """`node`, or a companion: `ssh_key`, `volume`, `network` and so on."""
     id: str
     name: str
+    """Changed by `World.rename` alone."""
     account: str
     created_at: datetime
     body: Json
@@ -90,13 +92,22 @@ class WorldTime:
         self._speed = 1.0
         self._since = clock.monotonic()
         self._then = clock.now()
+        self._origin = self._then - timedelta(seconds=self._since)
 
     def now(self) -> datetime:
         return self._then + timedelta(seconds=(self._clock.monotonic() - self._since) * self._speed)
 
+    def monotonic(self) -> float:
+        """Seconds since some moment before the world began."""
+        return (self.now() - self._origin).total_seconds()
+
     def advance(self, seconds: float) -> None:
         self._then = self.now() + timedelta(seconds=seconds)
         self._since = self._clock.monotonic()
+
+    @property
+    def speed(self) -> float:
+        return self._speed
 
     def set_speed(self, speed: float) -> None:
         self.advance(0)
@@ -118,6 +129,8 @@ class World:
         self.ledger: list[Thing] = []
         self.living: defaultdict[tuple[str, str], dict[str, Thing]] = defaultdict(dict)
         self.gone: defaultdict[tuple[str, str], dict[str, Thing]] = defaultdict(dict)
+        self._owned: defaultdict[tuple[str, str, str], dict[str, Thing]] = defaultdict(dict)
+        self._named: defaultdict[tuple[str, str, str, str], dict[str, Thing]] = defaultdict(dict)
         self.shelves: dict[tuple[str, str, str], Shelf] = {}
         self.faults: list[Fault] = []
         self.visits: list[Visit] = []
@@ -125,17 +138,46 @@ class World:
         self.knobs: defaultdict[str, dict[str, JsonValue]] = defaultdict(dict)
         self.recent: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
         """When each account called last, for rate limits."""
+        self.drawers: dict[tuple[str, str], object] = {}
+        """What an emulator keeps of an account besides its objects, by provider and account."""
         self._addresses = 0
 
     def add(self, thing: Thing) -> None:
         self.ledger.append(thing)
-        self.living[thing.provider, thing.kind][thing.id] = thing
+        for shelf in self._shelves_of(thing):
+            shelf[thing.id] = thing
 
     def remove(self, thing: Thing) -> None:
         """It is no more; what its provider says of it from now on is up to its emulator."""
-        if self.living[thing.provider, thing.kind].pop(thing.id, None) is not None:
+        if thing.id in self.living[thing.provider, thing.kind]:
+            for shelf in self._shelves_of(thing):
+                shelf.pop(thing.id, None)
             thing.deleted_at = self.time.now()
             self.gone[thing.provider, thing.kind][thing.id] = thing
+
+    def rename(self, thing: Thing, name: str) -> None:
+        """Give an object another name."""
+        known = self._named[thing.provider, thing.kind, thing.account, thing.name].pop(thing.id, None)
+        thing.name = name
+        if known is not None:
+            self._named[thing.provider, thing.kind, thing.account, name][thing.id] = thing
+
+    def owned(self, provider: str, kind: str, account: str) -> Collection[Thing]:
+        """What an account has, in the order of creation."""
+        return self._owned[provider, kind, account].values()
+
+    def named(self, provider: str, kind: str, account: str, name: str) -> Thing | None:
+        """The first that an account has of that name."""
+        return next(iter(self._named[provider, kind, account, name].values()), None)
+
+    def _shelves_of(self, thing: Thing) -> tuple[dict[str, Thing], ...]:
+        """Where a living object is looked up: by provider, by account, by name."""
+        provider, kind, account = thing.provider, thing.kind, thing.account
+        return (
+            self.living[provider, kind],
+            self._owned[provider, kind, account],
+            self._named[provider, kind, account, thing.name],
+        )
 
     def find(self, id: str) -> Thing | None:
         """A living object of any provider and kind."""

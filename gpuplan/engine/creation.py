@@ -5,6 +5,7 @@ id, watch, record that it is ready, end.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gpuplan.core.capabilities import Idempotency
 from gpuplan.core.errors import (
@@ -18,14 +19,16 @@ from gpuplan.core.errors import (
     Retry,
 )
 from gpuplan.core.observed import Observed
+from gpuplan.core.offers import Pricing
 from gpuplan.core.plan import Action, Operation, Ranked
 from gpuplan.core.ports import Want
 from gpuplan.core.state import Ended, Intent, Noted, Outcome, Phase, Recorded
 from gpuplan.engine.deletion import remove
-from gpuplan.engine.provision import bring_up, give_up, has_setup, is_usable, with_facts
+from gpuplan.engine.provision import bring_up, give_up, is_usable, with_facts
 from gpuplan.engine.records import beside, draft, found, kept_beside, objects, with_living, without
 from gpuplan.engine.resolve import links_of, want_of
 from gpuplan.engine.run import Run
+from gpuplan.engine.setup import has_setup
 
 LOST_ANSWERS = 3
 """How many answers to a create may be lost before the operation gives up."""
@@ -40,7 +43,14 @@ async def create(run: Run, operation: Operation) -> str:
         before = run.record(operation.address)
         try:
             return await _Creation(run, operation, place, before).create()
+        except NotReady as error:
+            # A setup that fails says nothing about the place.
+            if "setup" not in error.failure.operation:
+                run.shun(place, error)
+            raise
         except (NoCapacity, QuotaExceeded) as error:
+            if isinstance(error, NoCapacity):
+                run.shun(place, error)
             # What could not be cleaned up needs somebody to look at it before there is another.
             is_clean = set(objects(run.record(operation.address))) <= set(objects(before))
             if following is None or run.stop.requested or not is_clean:
@@ -69,9 +79,10 @@ class _Creation:
         run, address = self._run, self._operation.address
         intent, want, observed = await self._send()
         assert intent.draft is not None
-        planned = with_living(intent.draft, run.record(address))
+        # Since now at the latest: how long it may still be missing from listings is counted from here.
+        planned = with_living(replace(intent.draft, created_at=run.clock.now()), run.record(address))
         if is_usable(observed, self._capabilities) and not has_setup(want):
-            await run.write(Noted(address, found(planned, observed, Phase.READY)), Ended(intent.seq, Outcome.DONE))
+            run.conclude(Noted(address, found(planned, observed, Phase.READY)), Ended(intent.seq, Outcome.DONE))
             return observed.remote_id
         # It exists now. Write that down before anything else can fail.
         await run.write(Noted(address, found(planned, observed, Phase.PENDING)))
@@ -84,7 +95,7 @@ class _Creation:
         except (NotReady, Refused) as error:
             raise await give_up(run, self._operation, error, intent=intent.seq, before=self._replaced) from error
         ready = found(run.existing(address), observed, Phase.READY)
-        await run.write(Noted(address, ready), Ended(intent.seq, Outcome.DONE))
+        run.conclude(Noted(address, ready), Ended(intent.seq, Outcome.DONE))
         return ready.remote_id
 
     @property
@@ -221,5 +232,7 @@ def _described(place: Ranked) -> str:
     offer = place.offer
     if offer is None:
         return place.candidate.provider
-    price = "" if offer.price_per_hour is None else f" at {offer.price_per_hour} USD per hour"
-    return f"{place.candidate.provider} {offer.region}{price}"
+    machine = f"{offer.gpu}:{offer.gpu_count}" if offer.gpu else offer.instance_type
+    pricing = "spot" if offer.pricing is Pricing.SPOT else ""
+    price = "" if offer.price_per_hour is None else f"at {offer.price_per_hour} USD per hour"
+    return " ".join(filter(None, (place.candidate.provider, machine, offer.region, pricing, price)))

@@ -61,7 +61,7 @@ async def remove(
         # It is still recorded; the next plan deletes it again.
         await run.write(Ended(intent.seq, Outcome.FAILED))
         raise
-    await run.write(Noted(operation.address, leaves()), Ended(intent.seq, Outcome.DONE))
+    run.conclude(Noted(operation.address, leaves()), Ended(intent.seq, Outcome.DONE))
 
 
 async def _until_gone(run: Run, operation: Operation, target: Deposed, patience: Patience, links: Links) -> None:
@@ -69,6 +69,8 @@ async def _until_gone(run: Run, operation: Operation, target: Deposed, patience:
     while True:
         await ask(run.providers[target.provider], target, patience, links)
         again = run.clock.monotonic() + seconds_before_asking_again(watch.capabilities)
+        if await watch.is_gone_already(target.kind, target.remote_id):
+            return
         try:
             async with run.resting(operation):
                 await watch.gone(

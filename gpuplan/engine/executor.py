@@ -22,9 +22,9 @@ from gpuplan.core.events import (
     RunStarted,
 )
 from gpuplan.core.plan import Action, Mode, Operation, Plan
-from gpuplan.core.ports import Clock, Emit, Ledger, Provider
+from gpuplan.core.ports import Channels, Clock, Emit, Ledger, Provider
 from gpuplan.core.seal import seal_attrs
-from gpuplan.core.state import Entry, Noted, OutputsSet, Renamed, State
+from gpuplan.core.state import Buried, Entry, Noted, OutputsSet, Renamed, State
 from gpuplan.core.values import JsonValue, has_unknown
 from gpuplan.engine.operations import perform
 from gpuplan.engine.outcome import Failed, Limits, RunOutcome, Skipped, Stop
@@ -48,6 +48,7 @@ async def execute(
     emit: Emit,
     limits: Limits,
     stop: Stop,
+    channels: Channels,
     outputs: Mapping[str, Output] | None = None,
 ) -> RunOutcome:
     """Do what the plan says, and tell what came of it. `outputs` are the spec's; None: there are none to compute.
@@ -55,7 +56,7 @@ async def execute(
     What goes wrong with one operation is part of the outcome. Raises StateError when the state cannot be written any
     more: then nothing else was started.
     """
-    return await _Execution(plan, ledger, providers, clock, emit, limits, stop).run(outputs)
+    return await _Execution(plan, ledger, providers, clock, emit, limits, stop, channels).run(outputs)
 
 
 class _Execution:
@@ -70,6 +71,7 @@ class _Execution:
         emit: Emit,
         limits: Limits,
         stop: Stop,
+        channels: Channels,
     ) -> None:
         self._plan = plan
         self._ledger = ledger
@@ -80,11 +82,13 @@ class _Execution:
         self._providers = providers
         self._schedule = Schedule(plan.operations)
         self._wake = asyncio.Event()
-        self._slots = Slots(limits.parallelism, self._limit_of, self._wake.set)
-        self._run = Run(plan, ledger, providers, clock=clock, emit=emit, stop=stop, slots=self._slots)
+        self._slots = Slots(limits.parallelism, self._limit_of, self._start_ready)
+        self._run = Run(
+            plan, ledger, providers, clock=clock, emit=emit, stop=stop, slots=self._slots, channels=channels
+        )
         self._tasks: dict[asyncio.Task[None], Operation] = {}
         self._began = clock.monotonic()
-        self._done: list[Operation] = []
+        self._done: dict[str, Operation] = {}
         self._failed: list[Failed] = []
         self._skipped: list[Skipped] = []
         self._left: list[Operation] = []
@@ -105,6 +109,7 @@ class _Execution:
             self._stop.changed = lambda: None
         if self._end is not None:
             raise self._end
+        await self._ledger.settle()
         outcome = self._outcome(await self._set_outputs(outputs))
         self._emit(
             RunFinished(
@@ -119,16 +124,14 @@ class _Execution:
         return outcome
 
     async def _work(self) -> None:
-        """Until everything that may be done has been done."""
-        while True:
-            self._start_ready()
-            if not self._tasks or self._end is not None or self._stop.immediate:
-                return
+        """Until everything that may be done has been done: whoever frees a place starts what is next."""
+        self._start_ready()
+        while self._tasks and self._end is None and not self._stop.immediate:
             await self._wake.wait()
             self._wake.clear()
             if self._stop.requested and not self._interrupted:
                 self._interrupted = True
-                self._emit(Interrupted(len(self._tasks)))
+                self._emit(Interrupted(sum(one.id not in self._done for one in self._tasks.values())))
 
     def _start_ready(self) -> None:
         while self._may_start() and (operation := self._schedule.next(self._slots.has_room)) is not None:
@@ -158,11 +161,13 @@ class _Execution:
             mistake.__cause__ = exc
             self._fail(operation, mistake, self._clock.monotonic() - began)
         else:
-            self._done.append(operation)
+            self._done[operation.id] = operation
             self._schedule.finished(operation)
             seconds = self._clock.monotonic() - began
             self._emit(OperationFinished(operation.id, action, address, remote_id, seconds))
         self._slots.give_back(operation.provider)
+        # What depends on it has begun and shares the append. If it cannot be recorded, the run is over.
+        await self._ledger.settle()
 
     def _fail(self, operation: Operation, error: GpuplanError, seconds: float) -> None:
         action, address = operation.action, operation.address
@@ -175,10 +180,12 @@ class _Execution:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         operation = self._tasks.pop(task)
         if task.cancelled():
-            self._left.append(operation)
+            if operation.id not in self._done:
+                self._left.append(operation)
         elif (end := task.exception()) is not None:
             self._end = self._end or end
-        self._wake.set()
+        if not self._tasks or self._end is not None:
+            self._wake.set()
 
     async def _leave(self) -> None:
         """Take nothing along: whatever still runs is cancelled, its intents stay open."""
@@ -211,11 +218,11 @@ class _Execution:
         return (SpecError(diagnostics=sink.errors),) if sink.errors else ()
 
     def _outcome(self, output_errors: tuple[GpuplanError, ...]) -> RunOutcome:
-        actions = [(operation.action, operation.address) for operation in self._done]
+        actions = [(operation.action, operation.address) for operation in self._done.values()]
         created = {address for action, address in actions if action is Action.CREATE}
         altered = {address for action, address in actions if action in _ALTERS}
         return RunOutcome(
-            done=tuple(self._done),
+            done=tuple(self._done.values()),
             failed=tuple(self._failed),
             skipped=tuple(self._skipped),
             unstarted=tuple(self._schedule.rest()),
@@ -228,6 +235,7 @@ class _Execution:
             deadline_passed=self._late,
             seconds=self._clock.monotonic() - self._began,
             output_errors=output_errors,
+            failed_places=tuple(self._run.failed_places),
         )
 
 
@@ -235,6 +243,7 @@ def noted_beforehand(plan: Plan, state: State) -> Iterator[Entry]:
     """What the plan changes in the state alone: new names, what the refresh saw, what is forgotten."""
     origins = {change.moved_from: address for address, change in plan.changes.items() if change.moved_from is not None}
     yield from _renames(origins)
+    yield from (Buried(address, None) for address in plan.lifted)
     for address, change in plan.changes.items():
         record = change.refreshed or change.prior
         if change.action is Action.FORGET and plan.mode is Mode.REFRESH_ONLY and record is not None:

@@ -17,7 +17,10 @@ from gpuplan.plan.compare import current_attrs
 
 
 async def perform(run: Run, operation: Operation) -> str:
-    """Do it; the id of the object it acted on. Raises ProviderError, or SpecError for a value that nobody knows."""
+    """Do it; the id of the object it acted on. What came of it is on its way to the disk then, behind all before it.
+
+    Raises ProviderError, or SpecError for a value that nobody knows.
+    """
     match operation.action:
         case Action.CREATE:
             return await create(run, operation)
@@ -36,7 +39,7 @@ async def perform(run: Run, operation: Operation) -> str:
         case Action.ADOPT:
             return await _adopt(run, operation)
         case Action.FORGET:
-            return await _forget(run, operation)
+            return _forget(run, operation)
         case Action.NO_OP | Action.REPLACE:
             raise InternalError(f"`{operation.id}` is nothing to carry out")
         case _:
@@ -56,7 +59,7 @@ async def _read(run: Run, operation: Operation) -> str:
         seen = await bring_up(run, operation, seen, want, patience, began=run.clock.monotonic() - age)
     except (NotReady, Refused) as error:
         raise await give_up(run, operation, error, intent=None) from error
-    await run.write(Noted(operation.address, found(run.existing(operation.address), seen, Phase.READY)))
+    run.conclude(Noted(operation.address, found(run.existing(operation.address), seen, Phase.READY)))
     return seen.remote_id
 
 
@@ -81,12 +84,12 @@ async def _adopt(run: Run, operation: Operation) -> str:
         kept=(),
     )
     phase = Phase.PENDING if observed.status in (Status.PENDING, Status.STARTING) else Phase.READY
-    await run.write(Noted(operation.address, found(planned, observed, phase)))
+    run.conclude(Noted(operation.address, found(planned, observed, phase)))
     return observed.remote_id
 
 
-async def _forget(run: Run, operation: Operation) -> str:
+def _forget(run: Run, operation: Operation) -> str:
     """Drop the record; the object stays, or is gone already."""
     recorded = run.record(operation.address)
-    await run.write(Noted(operation.address, without(recorded, operation.provider, operation.remote_id)))
+    run.conclude(Noted(operation.address, without(recorded, operation.provider, operation.remote_id)))
     return operation.remote_id

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gpuplan.core.errors import GpuplanError
+from gpuplan.core.offers import FailedPlace
 from gpuplan.core.plan import Operation
 
 
@@ -75,6 +76,8 @@ class RunOutcome:
     seconds: float = 0
     output_errors: tuple[GpuplanError, ...] = ()
     """Why outputs could not be computed."""
+    failed_places: tuple[FailedPlace, ...] = ()
+    """Where a node could not be had: the next plan goes elsewhere first."""
 
     @property
     def complete(self) -> bool:

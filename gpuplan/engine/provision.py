@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from gpuplan.core.capabilities import Capabilities
-from gpuplan.core.desired import Kind, OnFailure
-from gpuplan.core.errors import Failure, NoCapacity, NotReady, ProviderError, Retry
-from gpuplan.core.kinds import NodeAttrs, plain
+from gpuplan.core.desired import OnFailure
+from gpuplan.core.errors import Failure, NoCapacity, NotReady, ProviderError
 from gpuplan.core.observed import GONE, Observed, Status
 from gpuplan.core.plan import Operation
-from gpuplan.core.ports import CanExec, ExecResult, Want
+from gpuplan.core.ports import Want
 from gpuplan.core.state import Ended, Noted, Outcome, Phase, Recorded
 from gpuplan.engine.deletion import remove
 from gpuplan.engine.patience import Patience
@@ -20,6 +19,7 @@ from gpuplan.engine.readiness import Steps
 from gpuplan.engine.records import deposed, found, with_living, without
 from gpuplan.engine.resolve import links_of
 from gpuplan.engine.run import Run
+from gpuplan.engine.setup import has_setup, set_up
 
 E = TypeVar("E", bound=ProviderError)
 
@@ -68,7 +68,9 @@ async def bring_up(
     if seen.status in _UNUSABLE:
         raise seen.failure or NotReady(Failure(recorded.provider, name, message=seen.detail or f"it is {seen.status}"))
     if has_setup(want):
-        await _set_up(run, operation, want, seen, recorded.provider, patience)
+        # Its addresses are known now: its peers are told them, and whoever looks into a failed setup needs them.
+        await moved(seen)
+        await set_up(run, operation, want, seen, patience)
     return seen
 
 
@@ -77,56 +79,6 @@ def is_usable(observed: Observed, capabilities: Capabilities) -> bool:
     if observed.status is Status.RUNNING:
         return observed.healthy is not False
     return not capabilities.requires_readiness_poll and observed.status not in _UNUSABLE
-
-
-def has_setup(want: Want) -> bool:
-    return bool(want.attrs.get("setup"))
-
-
-async def _set_up(
-    run: Run, operation: Operation, want: Want, observed: Observed, provider: str, patience: Patience
-) -> None:
-    command = NodeAttrs.of(want.attrs).setup
-    if command is None:
-        return
-    run.progress(operation, "runs its setup")
-    result = await _run_command(run, provider, observed.remote_id, plain(command), _setting(run, want), patience)
-    if result.status != 0:
-        raise NotReady(
-            Failure(
-                provider,
-                f"run the setup of {want.kind} {observed.remote_id}",
-                message=result.tail,
-                facts=(f"the setup ended with status {result.status}",),
-            )
-        )
-
-
-async def _run_command(
-    run: Run, provider: str, remote_id: str, command: str, env: dict[str, str], patience: Patience
-) -> ExecResult:
-    channel = run.providers[provider]
-    name = f"run the setup of {remote_id}"
-    if not isinstance(channel, CanExec):
-        raise NotReady(Failure(provider, name, message="it has no way to run commands on its nodes"))
-    while True:
-        try:
-            return await patience.answer(channel.run(remote_id, command, env), provider=provider, doing=name)
-        except ProviderError as error:
-            if error.retry is not Retry.LATER:
-                # Nobody knows how far it came: the node cannot be trusted.
-                raise NotReady(replace(error.failure, operation=name)) from error
-            await patience.pause(error)
-
-
-def _setting(run: Run, want: Want) -> dict[str, str]:
-    """What the setup finds in its environment."""
-    nodes = NodeAttrs.of(want.attrs).nodes if want.kind is Kind.GROUP else run.nodes_beside(want.address)
-    return {
-        "GPUPLAN_NODE_INDEX": str(want.address.node or 0),
-        "GPUPLAN_NODES": str(nodes),
-        "GPUPLAN_ADDRESS": str(want.address),
-    }
 
 
 async def give_up(run: Run, operation: Operation, error: E, *, intent: int | None, before: Recorded | None = None) -> E:

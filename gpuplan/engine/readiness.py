@@ -141,20 +141,25 @@ class Watch:
         )
         return await self._wait(wait)
 
-    async def gone(self, kind: Kind, remote_id: str, *, deadline: float, purpose: str) -> Observed | None:
+    async def is_gone_already(self, kind: Kind, remote_id: str) -> bool:
+        """Whether a deleted object is certainly gone now, as it is at once with many providers: then nobody has to wait
+        for the next look. Not asked again where an object of that kind was still there."""
+        if kind in self._lingering:
+            return False
+        try:
+            observed = await self._provider.get(kind, remote_id)
+        except ProviderError as error:
+            self._trouble[kind] = error
+            return False
+        if observed is None or observed.status is Status.TERMINATED:
+            return True
+        self._lingering.add(kind)
+        return False
+
+    async def gone(self, kind: Kind, remote_id: str, *, deadline: float, purpose: str) -> None:
         """Wait until a deleted object is certainly gone. At the deadline NotReady, or OutcomeUnknown as above."""
-        if kind not in self._lingering:
-            # Many providers delete at once, and then nobody has to wait for the next look.
-            try:
-                observed = await self._provider.get(kind, remote_id)
-            except ProviderError as error:
-                self._trouble[kind] = error
-            else:
-                if observed is None or observed.status is Status.TERMINATED:
-                    return None
-                self._lingering.add(kind)
         now = self._clock.monotonic()
-        return await self._wait(_Wait(purpose, kind, remote_id, now, deadline, self._answer()))
+        await self._wait(_Wait(purpose, kind, remote_id, now, deadline, self._answer()))
 
     async def find(
         self, kind: Kind, token: str, witness: str, *, claimed: Set[str], purpose: str, deadline: float
@@ -212,12 +217,26 @@ class Watch:
                 wait.fail(exc)
 
     async def _look_in_time(self, seconds: float) -> None:
+        began, toll = self._clock.monotonic(), self._toll()
+        seconds += toll
         try:
             async with asyncio.timeout(seconds):
                 await self._look()
+            self._postpone(min(toll, self._clock.monotonic() - began))
         except TimeoutError:
             trouble = Unavailable(Failure(self._name, "look at what it has", message=f"no answer in {seconds:.0f} s"))
             self._trouble.update((wait.kind, trouble) for wait in self._waits)
+
+    def _toll(self) -> float:
+        """Seconds that it may take to ask for each of those that are awaited, as often as the account may ask: half of
+        its calls at least go to others, who send something."""
+        limit = self.capabilities.rate_limit
+        return 0.0 if limit is None else 2 * len(self._waits) * limit.per_seconds / limit.requests
+
+    def _postpone(self, seconds: float) -> None:
+        """Nobody is late because the account may ask no faster."""
+        for wait in self._waits:
+            wait.deadline += seconds
 
     async def _look(self) -> None:
         kinds: dict[Kind, list[_Wait]] = {}
@@ -322,7 +341,8 @@ class Watch:
         trouble = self._trouble.get(wait.kind)
         if trouble is not None or wait.is_search:
             return self._unknown(wait.purpose, "" if trouble is None else str(trouble))
-        status = "" if wait.last is None else f"it is {wait.last.status}"
+        last = wait.last
+        status = "" if last is None else f"it is {last.status}{f': {last.detail}' if last.detail else ''}"
         waited = f"waited {now - wait.began:.0f} s"
         return NotReady(Failure(self._name, wait.purpose, facts=tuple(fact for fact in (status, waited) if fact)))
 

@@ -118,6 +118,13 @@ def changed(recorded: Recorded, attrs: Attrs, names: frozenset[str], *, key: byt
     return replace(recorded, attrs={**kept, **seal_attrs(fresh, key=key, address=recorded.address)})
 
 
+def resized(recorded: Recorded, offer: Offer | None) -> Recorded:
+    """The record of what has become another machine: what it cost as the old one counts no more."""
+    facts = {name: fact for name, fact in recorded.facts.items() if name != "price_per_hour"}
+    told = _offer_facts(offer, recorded.attrs if recorded.kind is Kind.GROUP else {})
+    return replace(recorded, facts={**facts, **told})
+
+
 def _offer_facts(offer: Offer | None, attrs: Attrs) -> Facts:
     if offer is None:
         return {}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from gpuplan.core.capabilities import Capabilities, Listing
+from gpuplan.core.desired import Kind
 from gpuplan.core.errors import ProviderError
 from gpuplan.core.events import IntentSettled
 from gpuplan.core.observed import Observed, Status
@@ -14,6 +15,7 @@ from gpuplan.core.plan import Action
 from gpuplan.core.ports import Clock, Emit, Ledger, Provider
 from gpuplan.core.state import Ended, Entry, Intent, Noted, Outcome, Phase, Recorded
 from gpuplan.engine.look import Seen
+from gpuplan.engine.reads import in_time
 from gpuplan.engine.records import found, objects, with_living, with_more, without
 from gpuplan.engine.together import together
 
@@ -64,8 +66,9 @@ class _Settlement:
         accounts = {intent.account for intent in intents}
         if self._provider is None:
             return dict.fromkeys(accounts, f"there is no provider `{intents[0].provider}` to ask")
+        name = intents[0].provider
         try:
-            account = (await self._provider.health()).id
+            account = (await in_time(self._provider.health(), provider=name, doing="look at the account")).id
         except ProviderError as error:
             return dict.fromkeys(accounts, str(error))
         return {
@@ -85,7 +88,8 @@ class _Settlement:
     async def _deleted(self, intent: Intent) -> None:
         assert self._provider is not None
         try:
-            observed = await self._provider.get(intent.kind, intent.remote_id)
+            look = self._provider.get(intent.kind, intent.remote_id)
+            observed = await in_time(look, provider=intent.provider, doing=f"look at {intent.kind} {intent.remote_id}")
         except ProviderError as error:
             self._stays_open(intent, str(error))
             return
@@ -126,7 +130,11 @@ class _Settlement:
         """
         recorded = self._ledger.state.instances.values()
         known = frozenset(thing.remote_id for each in recorded for thing in objects(each))
-        kinds = {kind: Seen(await provider.list(kind, known)) for kind in {intent.kind: None for intent in intents}}
+        pages = len(known) // provider.capabilities.page_size
+        kinds: dict[Kind, Seen] = {}
+        for kind in {intent.kind: None for intent in intents}:
+            listing = provider.list(kind, known)
+            kinds[kind] = Seen(await in_time(listing, provider=intents[0].provider, doing=f"list {kind}s", pages=pages))
         missing = []
         for intent in intents:
             seen = kinds[intent.kind]

@@ -7,8 +7,9 @@ does not show.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Listing
@@ -19,8 +20,11 @@ from gpuplan.core.observed import GONE, Observed, Survey
 from gpuplan.core.ports import Clock, Emit, Provider
 from gpuplan.core.state import Recorded, State
 from gpuplan.engine.look import Seen
+from gpuplan.engine.reads import in_time
 from gpuplan.engine.records import objects
 from gpuplan.engine.together import together
+
+T = TypeVar("T")
 
 
 async def refresh(
@@ -47,14 +51,14 @@ async def refresh(
     emit(RefreshStarted(len(asked), len(state.instances)))
     claims = _Claims(state, workspace)
     findings = _Findings()
-    await together(_ask(account, providers.get(account.name), claims, findings) for account in asked)
+    await together(_ask(account, providers.get(account.name), claims, findings, clock) for account in asked)
     survey = findings.survey(state)
     missing = sum(observed is None or observed.status in GONE for observed in survey.instances.values())
     emit(RefreshFinished(len(survey.instances) - missing, missing, clock.monotonic() - began))
     return survey
 
 
-async def find_orphans(state: State, providers: Mapping[str, Provider], *, workspace: str) -> Survey:
+async def find_orphans(state: State, providers: Mapping[str, Provider], *, workspace: str, clock: Clock) -> Survey:
     """What carries our mark and is claimed by nobody, of every kind that each account has: the state may be lost, and
     the spec may speak of other kinds by now. Of the survey only orphans, accounts and unreachable ones are told."""
     accounts = {name: _Account(name) for name in providers}
@@ -66,7 +70,7 @@ async def find_orphans(state: State, providers: Mapping[str, Provider], *, works
             accounts[recorded.provider].kinds.setdefault(recorded.kind, set()).add(recorded.remote_id)
     findings = _Findings()
     claims = _Claims(state, workspace)
-    await together(_ask(account, providers[account.name], claims, findings) for account in accounts.values())
+    await together(_ask(account, providers[account.name], claims, findings, clock) for account in accounts.values())
     return findings.survey(state)
 
 
@@ -160,12 +164,14 @@ def _add_wanted(accounts: dict[str, _Account], configuration: Configuration, sta
             _account(accounts, wanted.candidates[0].provider).imports.append((wanted.kind, entry))
 
 
-async def _ask(account: _Account, provider: Provider | None, claims: _Claims, findings: _Findings) -> None:
+async def _ask(
+    account: _Account, provider: Provider | None, claims: _Claims, findings: _Findings, clock: Clock
+) -> None:
     if provider is None:
         failure = Failure(account.name, "list what it has", message="no provider of this name is configured")
         findings.unreachable[account.name] = Unavailable(failure)
         return
-    inquiry = _Inquiry(account, provider, claims, findings)
+    inquiry = _Inquiry(account, provider, claims, findings, clock)
     try:
         await together(
             [
@@ -181,22 +187,27 @@ async def _ask(account: _Account, provider: Provider | None, claims: _Claims, fi
 class _Inquiry:
     """The questions to one account."""
 
-    def __init__(self, account: _Account, provider: Provider, claims: _Claims, findings: _Findings) -> None:
+    def __init__(
+        self, account: _Account, provider: Provider, claims: _Claims, findings: _Findings, clock: Clock
+    ) -> None:
         self._account = account
         self._provider = provider
         self._claims = claims
         self._findings = findings
+        self._clock = clock
         self._bound = asyncio.Semaphore(provider.capabilities.max_concurrency)
 
     async def health(self) -> None:
-        self._findings.accounts[self._account.name] = (await self._provider.health()).id
+        account = await self._ask(self._provider.health(), "look at the account")
+        self._findings.accounts[self._account.name] = account.id
 
     async def kind(self, kind: Kind, known: frozenset[str]) -> None:
         records = self._account.records.get(kind, [])
         if self._provider.capabilities.listing is Listing.NONE:
             await together(self._get(recorded) for recorded in records)
             return
-        seen = Seen(await self._provider.list(kind, known))
+        pages = len(known) // self._provider.capabilities.page_size
+        seen = Seen(await self._ask(self._provider.list(kind, known), f"list {kind}s", pages=pages))
         await together(self._get(recorded) for recorded in self._not_found(records, seen))
         name = self._account.name
         self._findings.orphans += [(name, thing) for thing in seen.objects if self._claims.is_orphan(name, thing)]
@@ -213,10 +224,23 @@ class _Inquiry:
                 yield recorded
 
     async def _get(self, recorded: Recorded) -> None:
-        async with self._bound:
-            observed = await self._provider.get(recorded.kind, recorded.remote_id)
+        observed = await self._look(recorded.kind, recorded.remote_id)
+        if observed is None and (seconds := self._hidden_seconds(recorded)) > 0:
+            await self._clock.sleep(seconds)
+            observed = await self._look(recorded.kind, recorded.remote_id)
         self._findings.instances[recorded.address] = observed
 
+    def _hidden_seconds(self, recorded: Recorded) -> float:
+        """How long listings and gets may still not know an object: until then its absence says nothing."""
+        delay = self._provider.capabilities.visibility_delay_seconds
+        return min(delay, delay - (self._clock.now() - recorded.created_at).total_seconds())
+
     async def adoptable(self, kind: Kind, entry: Import) -> None:
+        self._findings.imports[entry.target] = await self._look(kind, entry.remote_id)
+
+    async def _look(self, kind: Kind, remote_id: str) -> Observed | None:
         async with self._bound:
-            self._findings.imports[entry.target] = await self._provider.get(kind, entry.remote_id)
+            return await self._ask(self._provider.get(kind, remote_id), f"look at {kind} {remote_id}")
+
+    async def _ask(self, call: Awaitable[T], doing: str, *, pages: int = 0) -> T:
+        return await in_time(call, provider=self._account.name, doing=doing, pages=pages)

@@ -13,10 +13,11 @@ from gpuplan.core.errors import SpecError
 from gpuplan.core.offers import Offer
 from gpuplan.core.plan import Plan
 from gpuplan.core.ports import Links, Want
+from gpuplan.core.seal import sealed_within, secret_elsewhere
 from gpuplan.core.state import Recorded, State
 from gpuplan.core.values import UNKNOWN, Attrs, Ref, Value, has_unknown, leaves, resolve
 from gpuplan.plan.compare import differences
-from gpuplan.plan.scope import Awaited
+from gpuplan.plan.scope import Awaited, resource_view
 
 NAME_LENGTH = 40
 _TOKEN_IN_NAME = 8
@@ -59,32 +60,16 @@ class StateScope:
         return members
 
     def _view(self, resource: Address) -> Value:
-        blocks: dict[str | int | None, list[Address]] = {}
-        for address in self._members.get(resource.resource, ()):
-            if resource.key is None or resource.key == address.key:
-                blocks.setdefault(address.key, []).append(address)
-        if not blocks:
-            return {"name": resource.name, "nodes": []}
         instances = self._read().instances
-        if resource.key is not None or None in blocks:
-            return _block(next(iter(blocks.values())), instances)
-        if all(isinstance(key, int) for key in blocks):
-            return [_block(addresses, instances) for addresses in blocks.values()]
-        return {str(key): _block(addresses, instances) for key, addresses in blocks.items()}
 
+        def see(address: Address, name: str) -> Value:
+            recorded = instances.get(address)
+            if recorded is None:
+                return Awaited(name=name, id=UNKNOWN)
+            return {**recorded.attrs, **recorded.facts, "id": recorded.remote_id, "name": name}
 
-def _block(addresses: Sequence[Address], instances: Mapping[Address, Recorded]) -> Value:
-    first = addresses[0]
-    if first.node is None:
-        return _instance(instances.get(first), first.name)
-    nodes = [_instance(instances.get(address), f"{address.name}-{address.node}") for address in addresses]
-    return {"name": first.name, "nodes": nodes}
-
-
-def _instance(recorded: Recorded | None, name: str) -> Value:
-    if recorded is None:
-        return Awaited(name=name, id=UNKNOWN)
-    return {**recorded.attrs, **recorded.facts, "id": recorded.remote_id, "name": name}
+        known = self._members.get(resource.resource, ())
+        return resource_view(resource, (a for a in known if resource.key in (None, a.key)), see)
 
 
 def members(plan: Plan, state: State) -> Iterator[Address]:
@@ -105,6 +90,8 @@ def want_of(desired: Desired, attrs: Attrs, *, token: str, offer: Offer | None =
     for name, value in attrs.items():
         if has_unknown(value):
             raise SpecError(diagnostics=(_still_unknown(desired, name),))
+        if not isinstance(value, str) and (inner := sealed_within(value)) is not None:
+            raise SpecError(diagnostics=(secret_elsewhere(At((*desired.path, name, *inner))),))
     return Want(desired.address, desired.kind, attrs, readable_name(desired.address, token), offer)
 
 

@@ -4,26 +4,29 @@ Made by `executor`; operations write to the state, ask for time and for patience
 """
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Set
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from functools import cached_property
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.desired import Desired, Kind
-from gpuplan.core.errors import InternalError, ProviderError, Retry
+from gpuplan.core.errors import InternalError, NoCapacity, ProviderError, Retry
 from gpuplan.core.events import OperationProgress
 from gpuplan.core.marks import Mark
-from gpuplan.core.plan import Change, Operation, Plan
-from gpuplan.core.ports import CanForesee, Clock, Emit, Ledger, Provider, Want
-from gpuplan.core.state import Begun, Entry, Intent, Noted, Recorded
+from gpuplan.core.offers import FailedPlace, place_of
+from gpuplan.core.plan import Change, Operation, Plan, Ranked
+from gpuplan.core.ports import CanForesee, Channels, Clock, Emit, Ledger, Provider, Want
+from gpuplan.core.state import Begun, Buried, Entry, Intent, Noted, Recorded
 from gpuplan.engine.outcome import Stop
 from gpuplan.engine.patience import Patience
 from gpuplan.engine.readiness import Watch
+from gpuplan.engine.reads import in_time
 from gpuplan.engine.records import objects
 from gpuplan.engine.resolve import StateScope, members
 from gpuplan.engine.slots import Slots
+from gpuplan.plan.lifetimes import tombstone
 
 
 class Run:
@@ -39,19 +42,21 @@ class Run:
         emit: Emit,
         stop: Stop,
         slots: Slots,
+        channels: Channels,
     ) -> None:
         self.plan = plan
         self.providers = providers
+        self.channels = channels
         self.clock = clock
         self.emit = emit
         self.stop = stop
         self.begun: set[int] = set()
         """The intents of this run."""
-        self.scope = StateScope(lambda: ledger.state, members(plan, ledger.state))
+        self.failed_places: list[FailedPlace] = []
+        self.scope = StateScope(lambda: ledger.ahead, members(plan, ledger.state))
         self.key = ledger.state.key
         self.lineage = ledger.state.lineage
         self._ledger = ledger
-        self._submitted: dict[Address, Recorded | None] = {}
         self._slots = slots
         self._watches: dict[str, Watch] = {}
         self._accounts: dict[str, str] = {}
@@ -60,13 +65,11 @@ class Run:
 
     def record(self, address: Address) -> Recorded | None:
         """The latest record, durable or on its way: two operations on one instance must not undo each other's."""
-        if address in self._submitted:
-            return self._submitted[address]
-        return self._ledger.state.instances.get(address)
+        return self._ledger.ahead.instances.get(address)
 
     def claimed(self) -> Set[str]:
         """The ids of all recorded objects."""
-        return {thing.remote_id for recorded in self._ledger.state.instances.values() for thing in objects(recorded)}
+        return {thing.remote_id for recorded in self._ledger.ahead.instances.values() for thing in objects(recorded)}
 
     def existing(self, address: Address) -> Recorded:
         """The record of an instance that an operation works on; the plan says that there is one."""
@@ -90,14 +93,25 @@ class Run:
 
     async def write(self, *entries: Entry) -> None:
         """Durable when it returns. Between reading a record and writing what comes of it nothing may be awaited."""
-        noted = [entry for entry in entries if isinstance(entry, Noted)]
-        for entry in noted:
-            self._submitted[entry.address] = entry.recorded
-        await self._ledger.write(*entries)
-        for entry in noted:
-            if entry.address in self._submitted and self._submitted[entry.address] is entry.recorded:
-                del self._submitted[entry.address]
-            self.scope.changed(entry.address)
+        self.conclude(*entries)
+        await self._ledger.settle()
+
+    def conclude(self, *entries: Entry) -> None:
+        """What came of an operation, as the last that it does: it need not wait, and neither need what depends on it,
+        since every effect is announced behind these entries and not sent before both are durable."""
+        self._ledger.submit(*self._buried(entries), *entries)
+        for entry in entries:
+            if isinstance(entry, Noted):
+                self.scope.changed(entry.address)
+
+    def _buried(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The tombstones of what goes with these entries because its time is over. They come first: between the two a
+        crash leaves a record, and with it the plan to remove it."""
+        for entry in entries:
+            if isinstance(entry, Noted) and entry.recorded is None and (change := self.plan.changes.get(entry.address)):
+                expired = tombstone(change, self.clock.now())
+                if expired is not None:
+                    yield Buried(entry.address, expired)
 
     async def begin(
         self,
@@ -145,7 +159,9 @@ class Run:
             try:
                 async with self._asking[provider]:
                     if provider not in self._accounts:
-                        self._accounts[provider] = (await self.providers[provider].health()).id
+                        health = self.providers[provider].health()
+                        account = await in_time(health, provider=provider, doing="look at the account")
+                        self._accounts[provider] = account.id
             except ProviderError as error:
                 if error.retry is Retry.NEVER:
                     raise
@@ -174,13 +190,26 @@ class Run:
     def progress(self, operation: Operation, text: str) -> None:
         self.emit(OperationProgress(operation.id, operation.address, text))
 
-    def nodes_beside(self, address: Address) -> int:
-        """How many nodes the cluster of this node has, itself included."""
+    def shun(self, place: Ranked, error: ProviderError) -> None:
+        """Remember that a node could not be had there."""
+        if place.offer is not None:
+            why = "it had no room" if isinstance(error, NoCapacity) else error.failure.message or "it did not come up"
+            where = FailedPlace(place.candidate.provider, place_of(place.offer), self.clock.now(), why)
+            self.failed_places.append(where)
+
+    def nodes_beside(self, address: Address) -> Sequence[Address]:
+        """All nodes of the cluster that this one is in, in their order."""
         return self._nodes[address.block]
 
     @cached_property
-    def _nodes(self) -> Counter[Address]:
-        return Counter(address.block for address, change in self.plan.changes.items() if change.desired is not None)
+    def _nodes(self) -> Mapping[Address, list[Address]]:
+        nodes: defaultdict[Address, list[Address]] = defaultdict(list)
+        for address, change in self.plan.changes.items():
+            if change.desired is not None:
+                nodes[address.block].append(address)
+        for beside in nodes.values():
+            beside.sort(key=lambda address: address.node or 0)
+        return nodes
 
     async def close(self) -> None:
         for watch in self._watches.values():

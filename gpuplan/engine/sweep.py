@@ -56,6 +56,8 @@ async def _until_gone(target: Deposed, provider: Provider, watch: Watch, clock: 
     while True:
         await ask(provider, target, patience, {})
         again = clock.monotonic() + seconds_before_asking_again(watch.capabilities)
+        if await watch.is_gone_already(target.kind, target.remote_id):
+            return
         try:
             await watch.gone(target.kind, target.remote_id, deadline=min(again, patience.deadline), purpose=purpose)
         except NotReady:

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar, Unpack, overload
 from urllib.parse import quote
 
@@ -16,9 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from gpuplan.core.errors import Failure, NotFound, ProtocolMismatch
 from gpuplan.core.ports import Clock, SshTarget
-from gpuplan.core.secret import Secret
+from gpuplan.core.secret import Redactor, Secret
 from gpuplan.core.values import JsonValue
-from gpuplan.net.exchange import Answer, Call, Query, Sender
+from gpuplan.net.exchange import Answer, Call, Query, Sender, Socket
 from gpuplan.net.paging import walk
 from gpuplan.net.payload import dig
 from gpuplan.net.profile import EFFECTS, Effect, Paging
@@ -50,9 +50,11 @@ class CallOptions(TypedDict, total=False):
 
 
 class Lines(Protocol):
-    """What can hand over an answer line by line: the transport's lowest layer."""
+    """What can hand over an answer piece by piece: the transport's lowest layer."""
 
     def lines(self, call: Call) -> AsyncGenerator[str, None]: ...
+
+    def socket(self, call: Call, protocols: Sequence[str]) -> AbstractAsyncContextManager[Socket]: ...
 
     async def close(self) -> None: ...
 
@@ -66,6 +68,7 @@ class AccountFacts:
     endpoint: str
     keys: Mapping[str, Secret]
     emulator: str | None = None
+    redactor: Redactor = field(default_factory=Redactor, repr=False)
 
 
 class Api:
@@ -87,6 +90,19 @@ class Api:
     @property
     def endpoint(self) -> str:
         return self._account.endpoint
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether an emulator stands in for the provider: its nodes are folders of one machine."""
+        return self._account.emulator is not None
+
+    def key(self, name: str) -> str:
+        """A credential that goes into the body of a request. Raises KeyError for one that was not found."""
+        return self._account.keys[name].reveal()
+
+    def redact(self, text: str) -> str:
+        """Without any secret that is known by now."""
+        return self._account.redactor(text)
 
     @overload
     async def call(self, method: str, route: str, *path: str, to: str, **options: Unpack[CallOptions]) -> None: ...
@@ -182,6 +198,38 @@ class Api:
                     patience = quiet_seconds
                     yield line
 
+    def socket(
+        self, route: str, *path: str, to: str, protocols: Sequence[str], **options: Unpack[CallOptions]
+    ) -> AbstractAsyncContextManager[Socket]:
+        """A WebSocket that speaks one of these subprotocols, the best first; without any, messages of no protocol.
+        Lost on the way it raises as any call does: by what it is for, `effect`."""
+        return self._lines.socket(_call("GET", route, path, to, options), protocols)
+
+    async def messages(
+        self,
+        route: str,
+        *path: str,
+        to: str,
+        say: bytes | str,
+        quiet_seconds: float | None = None,
+        **options: Unpack[CallOptions],
+    ) -> AsyncIterator[bytes]:
+        """What is heard over a WebSocket after one thing was said, until the other side closes it; for one that stays
+        open, `quiet_seconds` are as in `lines`."""
+        import asyncio
+
+        patience = None if quiet_seconds is None else 5 * quiet_seconds
+        async with self.socket(route, *path, to=to, protocols=(), **options) as socket:
+            await socket.send(say)
+            with suppress(TimeoutError):
+                while True:
+                    async with asyncio.timeout(patience):
+                        message = await socket.receive()
+                    if message is None:
+                        return
+                    patience = quiet_seconds
+                    yield message
+
     async def together(self, work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         """Several calls at once, within the account's limits; the results in order. The first error ends them all, and
         is raised as it is."""
@@ -196,6 +244,12 @@ class Api:
                 task.cancel()
             await asyncio.wait(tasks)
             raise
+
+    def merged(self, streams: Sequence[AsyncIterator[T]]) -> AsyncIterator[T]:
+        """Whatever comes next from any of several streams, until all have ended."""
+        from gpuplan.net.merging import merge
+
+        return merge(streams)
 
     async def remembered(self, name: str, read: Callable[[], Awaitable[T]]) -> T:
         """What `read` answers, asked once for as long as the account is open: tables that do not change meanwhile."""
@@ -221,12 +275,12 @@ class Api:
 
     def ssh_target(self, host: str, port: int = 22, user: str = "root") -> SshTarget:
         """Where SSH reaches a node; an emulated one is behind the emulator's own SSH server, at the port after its
-        own."""
+        own, and all it has is a folder."""
         if self._account.emulator is None:
             return SshTarget(host, port, user)
         address = re.search(r"//\[?(?P<host>[^\]/]+?)\]?:(?P<port>\d+)", self._account.emulator)
         jump = SshTarget(address["host"], int(address["port"]) + 1, "emulator") if address else None
-        return SshTarget(host, port, user, jump=jump)
+        return SshTarget(host, port, user, jump=jump, workspace="workspace")
 
     async def close(self) -> None:
         await self._lines.close()

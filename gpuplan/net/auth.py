@@ -4,9 +4,9 @@ import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from gpuplan.core.secret import Secret
+from gpuplan.core.secret import Redactor, Secret
 from gpuplan.net.exchange import Outgoing, Response
 
 
@@ -72,6 +72,40 @@ class Nobody:
 
     async def sign(self, outgoing: Outgoing, signing: Signing) -> Outgoing:
         return outgoing
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A proof that can be made anew when it is not accepted any more."""
+
+    async def renew(self) -> bool:
+        """Whether there may be another one now: then the refused request is sent once more."""
+        ...
+
+
+class Rotating:
+    """A value of `Authorization` that somebody else keeps up to date: tokens that are replaced while we work."""
+
+    def __init__(self, read: Callable[[], str | None], renew: Callable[[], bool], redactor: Redactor) -> None:
+        """`read` and `renew` may block: they read files and run programs. None: nothing is sent."""
+        self._read = read
+        self._renew = renew
+        self._redactor = redactor
+
+    async def sign(self, outgoing: Outgoing, signing: Signing) -> Outgoing:
+        # It brings asyncio, which nobody needs who only reads a spec.
+        from gpuplan.net.threads import run_blocking
+
+        value = await run_blocking(self._read)
+        if not value:
+            return outgoing
+        self._redactor.add(value.rpartition(" ")[2])
+        return _with(outgoing, {"Authorization": value})
+
+    async def renew(self) -> bool:
+        from gpuplan.net.threads import run_blocking
+
+        return await run_blocking(self._renew)
 
 
 def _with(outgoing: Outgoing, headers: Mapping[str, str]) -> Outgoing:

@@ -68,7 +68,8 @@ def error_of(
     said = read_error(profile, response)
     if is_success and (profile.is_error is None or not profile.is_error(said.body)):
         return None
-    rule = _first_match(profile.rules, call, response.status, said)
+    wait = retry_after(profile.retry_after, response, said, now)
+    rule = _first_match(profile.rules, call, response.status, said, says_when=wait is not None)
     error = rule.error if rule else _by_status(response.status, call.effect)
     leftover = dig(said.body, profile.leftover) if profile.leftover else None
     failure = Failure(
@@ -83,7 +84,7 @@ def error_of(
         leftover="" if leftover is None else str(leftover),
     )
     if issubclass(error, RateLimited):
-        return error(failure, retry_after_seconds=retry_after(profile.retry_after, response, said, now))
+        return error(failure, retry_after_seconds=wait)
     return error(failure)
 
 
@@ -117,8 +118,9 @@ def retry_after(forms: Sequence[RetryAfter], response: Response, said: Said, now
     return None
 
 
-def _first_match(rules: Sequence[Rule], call: Call, status: int, said: Said) -> Rule | None:
-    return next((rule for rule in rules if _matches(rule, call, status, said)), None)
+def _first_match(rules: Sequence[Rule], call: Call, status: int, said: Said, *, says_when: bool) -> Rule | None:
+    fitting = (rule for rule in rules if says_when or not rule.says_when)
+    return next((rule for rule in fitting if _matches(rule, call, status, said)), None)
 
 
 def _matches(rule: Rule, call: Call, status: int, said: Said) -> bool:

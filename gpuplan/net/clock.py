@@ -6,7 +6,7 @@ import secrets
 import string
 import time
 from base64 import b32encode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 class SystemClock:
@@ -28,3 +28,24 @@ class SystemClock:
 
     def jitter(self) -> float:
         return random.random()
+
+
+class ScaledClock(SystemClock):
+    """Real time, faster or slower: at `start` when it is made, and `speed` seconds a second from then on.
+
+    For work against an emulator whose time goes so: whoever waits there waits by the emulator's clock.
+    """
+
+    def __init__(self, start: datetime, speed: float) -> None:
+        self._start = start
+        self._speed = speed
+        self._began = time.monotonic()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        return (time.monotonic() - self._began) * self._speed
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self._speed)

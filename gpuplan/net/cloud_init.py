@@ -20,17 +20,19 @@ def first_boot(
     mounts: Mapping[str, str] | None = None,
     keys: Sequence[str] = (),
     config: Mapping[str, JsonValue] | None = None,
+    scripts: Sequence[str] = (),
     own: str | None = None,
 ) -> str | None:
     """User data that sets variables, authorises public keys, and mounts devices (device path to folder), beside the
-    user's `own`. `config` is what else the cloud itself makes necessary, in the words of cloud-config. None when there
-    is nothing to do."""
+    user's `own`. `config` and `scripts` are what else the cloud itself makes necessary, in the words of cloud-config
+    and of the shell. None when there is nothing to do."""
     parts = []
     if keys or config:
         directives = {**(config or {}), **({"ssh_authorized_keys": list(keys)} if keys else {})}
         parts.append(("text/cloud-config", f"#cloud-config\n{json.dumps(directives)}\n"))
     if env or mounts:
         parts.append(("text/x-shellscript", _script(env or {}, mounts or {})))
+    parts += [("text/x-shellscript", script) for script in scripts]
     if own:
         parts.append(("text/cloud-config" if own.startswith("#cloud-config") else "text/x-shellscript", own))
     if not parts:

@@ -71,9 +71,23 @@ def _parse(path: Path, text: str) -> JsonValue:
             content = tomllib.loads(text)
         elif path.suffix == ".json":
             content = json.loads(text)
+        elif path.suffix == ".ini":
+            content = _sections(text)
         else:
             content = yaml.safe_load(text)
     return content
+
+
+def _sections(text: str) -> JsonValue:
+    """Raises ValueError."""
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as exc:
+        raise ValueError(str(exc)) from exc
+    return {name: dict(parser.items(name)) for name in parser.sections()}
 
 
 def _missing(credential: Credential, provider: str) -> NoCredentials:

@@ -6,7 +6,7 @@ Everything above the wire speaks these types; only `wire` knows the HTTP library
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from gpuplan.core.values import JsonValue
 from gpuplan.net.profile import Effect
@@ -101,6 +101,34 @@ class Wire(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Socket(Protocol):
+    """Our end of a WebSocket. Raises Lost, and nothing else."""
+
+    @property
+    def protocol(self) -> str:
+        """The subprotocol that was agreed on."""
+        ...
+
+    async def send(self, message: bytes | str) -> None:
+        """A text is sent as one, bytes as what they are: there are servers that understand one of them alone."""
+        ...
+
+    async def receive(self) -> bytes | None:
+        """The next message; None once the other side has closed as it should."""
+        ...
+
+
+@runtime_checkable
+class SocketWire(Protocol):
+    """A wire that carries WebSockets too."""
+
+    def socket(
+        self, outgoing: Outgoing, protocols: Sequence[str], timeout_seconds: float
+    ) -> AbstractAsyncContextManager[Socket | Response]:
+        """A socket, or the response that refuses one. Raises NeverSent or Lost."""
+        ...
 
 
 class Sender(Protocol):

@@ -7,7 +7,7 @@ Opening one finds the keys, chooses the base URL, and puts the layers of the tra
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,11 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from gpuplan.core.capabilities import Capabilities
 from gpuplan.core.ports import OpenContext, Provider, ProviderType
 from gpuplan.core.secret import Secret
+from gpuplan.core.values import JsonValue
 from gpuplan.net.api import AccountFacts, Api
 from gpuplan.net.profile import Credential, HttpProfile
 
 if TYPE_CHECKING:
+    from gpuplan.net.auth import Auth
     from gpuplan.net.exchange import Wire
+    from gpuplan.net.tls import Line
 
 THROWAWAY_KEY = "gpuplan-emulator"
 """The key that is sent to an emulator, whatever the user has."""
@@ -42,6 +45,18 @@ O = TypeVar("O", bound=HttpOptions)  # noqa: E741  options, as in `ProviderType.
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """Where an account is and how it is entered, where a configuration of the provider's own tools says that."""
+
+    endpoint: str
+    auth: "Auth"
+    line: "Line"
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Of the block, where it does not say them itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpOpener(Generic[O]):
     """Opens accounts of one type; `ProviderType.open` of every HTTP provider."""
 
@@ -50,6 +65,8 @@ class HttpOpener(Generic[O]):
     options: type[O]
     capabilities: Callable[[O], Capabilities]
     profile: Callable[[O], HttpProfile]
+    locate: "Callable[[O, OpenContext], Located] | None" = None
+    """Asked where neither an emulator nor an `endpoint` is named. Raises NoCredentials."""
     wire: "Wire | None" = None
     """Instead of the network: an emulator in this process."""
 
@@ -66,7 +83,13 @@ class HttpOpener(Generic[O]):
         if not isinstance(options, self.options):
             raise TypeError(f"options of {self.options.__name__} expected, not {type(options).__name__}")
         can, profile, block = self.capabilities(options), self.profile(options), context.block
-        if context.emulator:
+        located = None
+        if self.locate is not None and not context.emulator and options.endpoint is None:
+            located = self.locate(options, context)
+            profile = replace(profile, auth=located.auth)
+            options = options.model_copy(update=dict(located.options))
+            keys = dict(located.keys)
+        elif context.emulator:
             keys = {name: Secret(THROWAWAY_KEY) for name in profile.credentials}
         else:
             wanted = _with_variable(profile.credentials, options.key_env)
@@ -74,9 +97,11 @@ class HttpOpener(Generic[O]):
         for key in keys.values():
             context.redactor.add(key.reveal())
         endpoints = self._endpoints(profile, options, context)
+        if located is not None:
+            endpoints[""] = located.endpoint.rstrip("/")
         concurrency = min(can.max_concurrency, block.max_concurrency or can.max_concurrency)
         border = Border(
-            self.wire or _network(concurrency, is_local=context.emulator is not None),
+            self.wire or _network(concurrency, context.emulator is not None, located.line if located else None),
             profile,
             provider=block.name,
             endpoints=endpoints,
@@ -86,7 +111,7 @@ class HttpOpener(Generic[O]):
             timeout_seconds=options.timeout,
         )
         limiter = Limiter(border, context.clock, Limits(can.rate_limit, profile.buckets), concurrency)
-        account = AccountFacts(block.name, endpoints[""], keys, context.emulator)
+        account = AccountFacts(block.name, endpoints[""], keys, context.emulator, context.redactor)
         retry = Retry(limiter, context.clock, profile.retries)
         return self.adapter(Api(retry, border, account, context.clock, profile.pages), options)
 
@@ -113,16 +138,29 @@ def http_type(
     capabilities: Capabilities | Callable[[O], Capabilities],
     profile: HttpProfile | Callable[[O], HttpProfile],
     node_options: type[BaseModel] | None = None,
+    volume_options: type[BaseModel] | None = None,
+    network_options: type[BaseModel] | None = None,
+    defaults: Callable[[Mapping[str, str]], Mapping[str, JsonValue]] = lambda environ: {},
+    locate: Callable[[O, OpenContext], Located] | None = None,
 ) -> ProviderType:
-    """`capabilities` and `profile` are values, or functions of the options where a flavour differs."""
-    opener = HttpOpener(name, adapter, options, _function(capabilities), _function(profile))
+    """`capabilities` and `profile` are values, or functions of the options where a flavour differs. `defaults` are
+    options out of the environment, see `ProviderType`; `locate` is as in `HttpOpener`."""
+    opener = HttpOpener(name, adapter, options, _function(capabilities), _function(profile), locate)
 
     def told(given: BaseModel) -> Capabilities:
         assert isinstance(given, options)
         return opener.capabilities(given)
 
     return ProviderType(
-        name=name, title=title, options=options, capabilities=told, open=opener, node_options=node_options
+        name=name,
+        title=title,
+        options=options,
+        capabilities=told,
+        open=opener,
+        node_options=node_options,
+        volume_options=volume_options,
+        network_options=network_options,
+        defaults=defaults,
     )
 
 
@@ -149,7 +187,7 @@ def _with_variable(wanted: Mapping[str, Credential], variable: str | None) -> Ma
     }
 
 
-def _network(concurrency: int, *, is_local: bool) -> "Wire":
+def _network(concurrency: int, is_local: bool, line: "Line | None") -> "Wire":
     from gpuplan.net.wire import HttpxWire
 
-    return HttpxWire(concurrency=concurrency, is_local=is_local)
+    return HttpxWire(concurrency=concurrency, is_local=is_local, line=line)

@@ -13,7 +13,7 @@ from gpuplan.core.marks import Mark
 
 PREFIX = "gpuplan-"
 _PAIR = re.compile(r"gpuplan-(token|project|workspace|lineage|address)=(\S+)")
-_AFTER_NAME = re.compile(r"-(?P<token>[a-z][a-z0-9]{19})$")
+_AFTER_NAME = re.compile(r"[-_](?P<token>[a-z][a-z0-9]{19})$")
 # Brackets stay readable; blanks, quotes and percent signs do not survive as words of a text.
 _READABLE = "[]/:@+,"
 
@@ -63,9 +63,11 @@ def from_labels(labels: Mapping[str, str]) -> Mark | None:
     return _mark({name[len(PREFIX) :]: _unescape(value) for name, value in labels.items() if name.startswith(PREFIX)})
 
 
-def to_name(name: str, mark: Mark, *, limit: int = 63) -> str:
-    """A name that ends in the token, for providers with no other place for it."""
-    return f"{name[: limit - len(mark.token) - 1].rstrip('-')}-{mark.token}"
+def to_name(name: str, mark: Mark, *, limit: int = 63, joint: str = "-") -> str:
+    """A name that ends in the token, for providers with no other place for it. `joint` is `-`, or `_` where names have
+    no dashes."""
+    readable = name[: limit - len(mark.token) - 1].replace("-", joint)
+    return f"{readable.rstrip(joint)}{joint}{mark.token}"
 
 
 def from_name(name: str) -> Mark | None:

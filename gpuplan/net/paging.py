@@ -4,12 +4,14 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
-from gpuplan.core.errors import Failure, ProtocolMismatch
+from gpuplan.core.errors import Failure, NotFound, ProtocolMismatch, Unavailable
 from gpuplan.core.values import JsonValue
 from gpuplan.net.exchange import Answer, Call, Sender
 from gpuplan.net.payload import dig
 from gpuplan.net.profile import Cursor, LinkHeader, Numbered, Offset, Paging, Rising
 
+_GONE = 410
+_READINGS = 3
 _NEXT = re.compile(r"<([^>]*)>\s*;[^,]*\brel=\"?next\"?")
 
 
@@ -17,6 +19,31 @@ async def walk(
     sender: Sender, call: Call, paging: Paging | None, items: str, provider: str
 ) -> AsyncIterator[JsonValue]:
     """The items of every page. Raises ProtocolMismatch for a page that was there before, or that has no items."""
+    if isinstance(paging, Cursor) and paging.expires:
+        for item in await _whole(sender, call, paging, items, provider):
+            yield item
+        return
+    async for item in _once(sender, call, paging, items, provider):
+        yield item
+
+
+async def _whole(sender: Sender, call: Call, paging: Cursor, items: str, provider: str) -> Sequence[JsonValue]:
+    """A listing whose pages all belong together. Raises Unavailable when it grows old again and again."""
+    for _ in range(_READINGS):
+        found: list[JsonValue] = []
+        try:
+            async for item in _once(sender, call, paging, items, provider):
+                found.append(item)
+            return found
+        except NotFound as error:
+            if error.failure.status != _GONE:
+                raise
+    raise Unavailable(Failure(provider, call.to, "its pages expire faster than they can be read", _GONE))
+
+
+async def _once(
+    sender: Sender, call: Call, paging: Paging | None, items: str, provider: str
+) -> AsyncIterator[JsonValue]:
     page: Call | None = _sized(call, paging)
     walked: set[str] = set()
     seen = 0

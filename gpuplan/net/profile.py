@@ -46,12 +46,14 @@ class Host:
 
     url: str
     env: tuple[str, ...] = ()
+    is_open: bool = False
+    """Calls go there without credentials: they are for somebody else."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
     """A file of the provider's own tools. `path` may begin with `~` or `$XDG_CONFIG_HOME`; `pick` is the dotted path of
-    the value in its YAML, TOML or JSON, or a function that finds it. An empty `pick` takes the whole text."""
+    the value in its YAML, TOML, JSON or INI, or a function that finds it. An empty `pick` takes the whole text."""
 
     path: str
     pick: str | Callable[[JsonValue], str | None] = ""
@@ -83,6 +85,8 @@ class Rule:
     method: str = ""
     effects: tuple[Effect, ...] = ()
     hint: str | None = None
+    says_when: bool = False
+    """Only where the answer says when to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,8 @@ class Cursor:
     more: str = ""
     in_body: bool = False
     """The parameters go into the body, not into the URL."""
+    expires: bool = False
+    """A page that is asked for too late is gone (410): the listing is read again from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,5 +253,7 @@ class HttpProfile:
     request_id: tuple[str, ...] = ("x-request-id",)
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
+    action_header: str = ""
+    """The API has a single address, and this header names what is asked there: routes are `/ACTION`."""
     secret_fields: frozenset[str] = frozenset()
     """Fields of answers that are taken out before anyone sees them: generated passwords, console links."""

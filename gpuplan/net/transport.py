@@ -7,7 +7,8 @@ keeps an account within its limits. `Retry` repeats what may be repeated. Put to
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -24,14 +25,27 @@ from gpuplan.core.errors import (
 from gpuplan.core.ports import Clock
 from gpuplan.core.secret import Redactor, Secret
 from gpuplan.core.values import JsonValue
-from gpuplan.net.auth import Signing
+from gpuplan.net.auth import Renewable, Signing
 from gpuplan.net.classify import error_of, request_id
-from gpuplan.net.exchange import Answer, Call, Lost, NeverSent, Outgoing, Query, Response, Sender, Wire
+from gpuplan.net.exchange import (
+    Answer,
+    Call,
+    Lost,
+    NeverSent,
+    Outgoing,
+    Query,
+    Response,
+    Sender,
+    Socket,
+    SocketWire,
+    Wire,
+)
 from gpuplan.net.limits import Limits, Window
 from gpuplan.net.payload import dig
 from gpuplan.net.profile import Effect, Encoding, HttpProfile, KeyField, KeyHeader, Retries
 
 LOG = logging.getLogger("gpuplan.net")
+UNAUTHORIZED = 401
 
 
 class Retry:
@@ -125,6 +139,15 @@ class Border:
         self._timeout_seconds = timeout_seconds
 
     async def send(self, call: Call) -> Answer:
+        response = await self._answered(call)
+        auth = self._profile.auth
+        if response.status == UNAUTHORIZED and isinstance(auth, Renewable) and await auth.renew():
+            # It was not even looked at: sending it again is no repetition.
+            response = await self._answered(call)
+        self._refuse(call, response)
+        return Answer(response.status, response.headers, self._body(call, response))
+
+    async def _answered(self, call: Call) -> Response:
         begun = self._clock.monotonic()
         outgoing = await self._outgoing(call)
         try:
@@ -133,8 +156,7 @@ class Border:
             self._log(call, begun, str(exc))
             raise self._no_answer(call, exc) from exc
         self._log(call, begun, str(response.status), request_id(self._profile, response))
-        self._refuse(call, response)
-        return Answer(response.status, response.headers, self._body(call, response))
+        return response
 
     async def lines(self, call: Call) -> AsyncGenerator[str, None]:
         """The lines of an answer as they come. It is not repeated: whoever reads it knows where it left off."""
@@ -145,6 +167,23 @@ class Border:
                 self._refuse(call, response)
                 async for line in lines:
                     yield self._redactor(line)
+        except (NeverSent, Lost) as exc:
+            raise self._no_answer(call, exc) from exc
+
+    @asynccontextmanager
+    async def socket(self, call: Call, protocols: Sequence[str]) -> AsyncIterator[Socket]:
+        """A WebSocket. It is not repeated either: what was said over it has been heard."""
+        begun = self._clock.monotonic()
+        if not isinstance(self._wire, SocketWire):
+            raise Unavailable(self._failure(call, "there are no WebSockets on this wire"))
+        try:
+            async with self._wire.socket(await self._outgoing(call), protocols, self._timeout(call)) as opened:
+                if isinstance(opened, Response):
+                    self._log(call, begun, str(opened.status), request_id(self._profile, opened))
+                    self._refuse(call, opened)
+                    raise ProtocolMismatch(self._failure(call, "it opened no WebSocket", opened))
+                self._log(call, begun, opened.protocol or "open")
+                yield opened
         except (NeverSent, Lost) as exc:
             raise self._no_answer(call, exc) from exc
 
@@ -164,12 +203,16 @@ class Border:
         if call.key and isinstance(self._profile.idempotency, KeyField) and isinstance(body, Mapping):
             body = {**body, self._profile.idempotency.name: call.key}
         content = b"" if body is None else _encode(body, self._profile.encoding)
-        if body is not None:
+        if body is not None and "Content-Type" not in headers:
             is_json = self._profile.encoding is Encoding.JSON
             headers["Content-Type"] = "application/json" if is_json else "application/x-www-form-urlencoded"
-        url = call.path if call.is_absolute else self._endpoints[call.host] + call.path
+        path = call.path
+        if self._profile.action_header and not call.is_absolute:
+            headers[self._profile.action_header], path = path.removeprefix("/"), "/"
+        url = path if call.is_absolute else self._endpoints[call.host] + path
         outgoing = Outgoing(call.method, _with_query(url, call.query), headers, content)
-        if call.is_absolute:
+        host = self._profile.hosts.get(call.host)
+        if call.is_absolute or (host is not None and host.is_open):
             return outgoing
         return await self._profile.auth.sign(outgoing, Signing(self._keys, self._clock.now(), self._exchange))
 

@@ -27,6 +27,7 @@ UPGRADES: Mapping[int, Callable[[Document], Document]] = {}
 _STATE_FIELDS = frozenset(
     {"format", "instances", "intents", "key", "lineage", "next_seq", "outputs", "project", "serial"}
 )
+_ENCRYPTED_FIELDS = frozenset({"encrypted", "format", "lineage", "project", "serial"})
 _DIGEST = re.compile(rb'\n  "digest": "([0-9a-f]{64})"\n\}\n\Z')
 
 
@@ -46,24 +47,42 @@ def corrupt(where: str, *facts: str) -> StateCorrupt:
 
 def encode_state(state: State) -> bytes:
     """A whole snapshot. The order of instances is that of their addresses."""
+    members = _encrypted_members(state) if state.encrypted else _members(state)
+    body = "{\n" + "".join(f'  "{name}": {text},\n' for name, text in members.items())
+    content = body[:-1].encode("ascii")
+    return content + b'\n  "digest": "' + _digest(content).encode() + b'"\n}\n'
+
+
+def _encrypted_members(state: State) -> dict[str, str]:
+    return {
+        "encrypted": to_json(state.encrypted),
+        "format": to_json(FORMAT),
+        "lineage": to_json(state.lineage),
+        **({"moved_to": to_json(state.moved_to)} if state.moved_to else {}),
+        "project": to_json(state.project),
+        "serial": to_json(state.serial),
+    }
+
+
+def _members(state: State) -> dict[str, str]:
     encoder = Encoder()
     instances = sorted(state.instances.values(), key=lambda recorded: recorded.address.order)
     intents = sorted(state.intents.values(), key=lambda intent: intent.seq)
     outputs = (f"{to_json(name)}: {to_json(value)}" for name, value in sorted(state.outputs.items()))
-    members = {
+    expired = sorted(state.expired.values(), key=lambda one: one.address.order)
+    return {
+        **({"expired": _block("[]", map(encoder.expired, expired))} if expired else {}),
         "format": to_json(FORMAT),
         "instances": _block("[]", map(encoder.recorded, instances)),
         "intents": _block("[]", map(encoder.intent, intents)),
         "key": to_json(state.key.hex()),
         "lineage": to_json(state.lineage),
+        **({"moved_to": to_json(state.moved_to)} if state.moved_to else {}),
         "next_seq": to_json(state.next_seq),
         "outputs": _block("{}", outputs),
         "project": to_json(state.project),
         "serial": to_json(state.serial),
     }
-    body = "{\n" + "".join(f'  "{name}": {text},\n' for name, text in members.items())
-    content = body[:-1].encode("ascii")
-    return content + b'\n  "digest": "' + _digest(content).encode() + b'"\n}\n'
 
 
 def without_digest(content: bytes) -> bytes:
@@ -143,6 +162,10 @@ def _check_digest(content: bytes, document: Document) -> None:
 
 
 def _state(document: Document) -> State:
+    moved_to = expect_text({"moved_to": document.pop("moved_to", "")}, "moved_to")
+    if "encrypted" in document:
+        return _encrypted_state(document, moved_to)
+    tombstones = expect_list({"expired": document.pop("expired", [])}, "expired")
     fields = expect_fields(document, _STATE_FIELDS)
     decoder = Decoder()
     outputs = fields["outputs"]
@@ -158,6 +181,10 @@ def _state(document: Document) -> State:
         if intent.seq in intents:
             raise ValueError(f"intent {number}: seq {intent.seq} is there twice")
         intents[intent.seq] = intent
+    expired = {}
+    for number, raw in enumerate(tombstones, 1):
+        one = decoder.located(f"expired instance {number}", raw, decoder.expired)
+        expired[one.address] = one
     return State(
         lineage=expect_text(fields, "lineage"),
         serial=expect_number(fields, "serial"),
@@ -167,6 +194,20 @@ def _state(document: Document) -> State:
         intents=intents,
         outputs=decoder.json_mapping("outputs", outputs),
         next_seq=expect_number(fields, "next_seq"),
+        moved_to=moved_to,
+        expired=expired,
+    )
+
+
+def _encrypted_state(document: Document, moved_to: str) -> State:
+    fields = expect_fields(document, _ENCRYPTED_FIELDS)
+    return State(
+        lineage=expect_text(fields, "lineage"),
+        serial=expect_number(fields, "serial"),
+        key=bytes(KEY_BYTES),
+        project=expect_text(fields, "project"),
+        moved_to=moved_to,
+        encrypted=expect_text(fields, "encrypted"),
     )
 
 

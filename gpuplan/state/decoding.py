@@ -14,9 +14,12 @@ from gpuplan.core.desired import Kind
 from gpuplan.core.encoding import decode_time, decode_value
 from gpuplan.core.state import (
     Begun,
+    Buried,
     Deposed,
+    Encrypted,
     Ended,
     Entry,
+    Expired,
     Intent,
     Noted,
     Outcome,
@@ -54,6 +57,7 @@ _RECORDED_FIELDS = frozenset(
         "token",
     }
 )
+_EXPIRED_FIELDS = frozenset({"address", "attrs", "expired_at", "provider", "ttl_seconds"})
 _INTENT_FIELDS = frozenset(
     {
         "account",
@@ -101,6 +105,13 @@ def expect_number(fields: Fields, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"`{name}` is {quoted(value)} instead of a whole number")
     return value
+
+
+def expect_seconds(fields: Fields, name: str) -> float:
+    value = fields[name]
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f"`{name}` is {quoted(value)} instead of a number of seconds")
+    return float(value)
 
 
 def expect_flag(fields: Fields, name: str) -> bool:
@@ -192,6 +203,16 @@ class Decoder:
             create_before_destroy=expect_flag(fields, "create_before_destroy"),
         )
 
+    def expired(self, raw: object) -> Expired:
+        fields = expect_fields(raw, _EXPIRED_FIELDS)
+        return Expired(
+            address=expect_address(fields, "address"),
+            provider=self._shared_text(fields, "provider"),
+            attrs=self._shared_attrs(fields["attrs"]),
+            ttl_seconds=expect_seconds(fields, "ttl_seconds"),
+            expired_at=expect_time(fields, "expired_at"),
+        )
+
     def intent(self, raw: object) -> Intent:
         fields = expect_fields(raw, _INTENT_FIELDS)
         draft = fields["draft"]
@@ -228,6 +249,13 @@ class Decoder:
             case "renamed":
                 fields = expect_fields(body, frozenset({"source", "target"}))
                 return Renamed(expect_address(fields, "source"), expect_address(fields, "target"))
+            case "buried":
+                expired = self.expired(body)
+                return Buried(expired.address, expired)
+            case "lifted":
+                return Buried(expect_address(raw, "lifted"), None)
+            case "encrypted":
+                return Encrypted(expect_text(raw, "encrypted"))
             case "outputs":
                 return OutputsSet(self.json_mapping("outputs", body))
         raise ValueError(f"{quoted(word)} is not a kind of journal entry")

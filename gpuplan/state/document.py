@@ -40,6 +40,16 @@ class RecordedDocument(TypedDict):
     token: str
 
 
+class ExpiredDocument(TypedDict):
+    """An instance that outlived its `ttl`, and stays gone while the spec asks for the very same."""
+
+    address: str
+    attrs: dict[str, object]
+    expired_at: str
+    provider: str
+    ttl_seconds: float
+
+
 class IntentDocument(TypedDict):
     """Something a run was about to do, and of which no outcome is recorded yet."""
 
@@ -58,16 +68,31 @@ class IntentDocument(TypedDict):
 
 
 class StateDocument(TypedDict):
-    """A snapshot: `state/<workspace>.json`. `digest` covers every byte before it and may be absent."""
+    """A snapshot: `state/<workspace>.json`. `digest` covers every byte before it and may be absent; `moved_to` is there
+    once the state was migrated away."""
 
     digest: NotRequired[str]
+    expired: NotRequired[list[ExpiredDocument]]
     format: int
     instances: list[RecordedDocument]
     intents: list[IntentDocument]
     key: str
     lineage: str
+    moved_to: NotRequired[str]
     next_seq: int
     outputs: dict[str, object]
+    project: str
+    serial: int
+
+
+class EncryptedStateDocument(TypedDict):
+    """A snapshot for who has the key: what is readable besides is bound to it."""
+
+    digest: NotRequired[str]
+    encrypted: str
+    format: int
+    lineage: str
+    moved_to: NotRequired[str]
     project: str
     serial: int
 
@@ -114,5 +139,31 @@ class RenamedDocument(TypedDict):
     renamed: RenameDocument
 
 
-EntryDocument = BegunDocument | NotedDocument | GoneDocument | EndedDocument | OutputsDocument | RenamedDocument
+class BuriedDocument(TypedDict):
+    buried: ExpiredDocument
+
+
+class LiftedDocument(TypedDict):
+    """The address of an instance that may come back."""
+
+    lifted: str
+
+
+class EncryptedDocument(TypedDict):
+    """The entries of one append, for who has the key."""
+
+    encrypted: str
+
+
+EntryDocument = (
+    BegunDocument
+    | NotedDocument
+    | GoneDocument
+    | EndedDocument
+    | OutputsDocument
+    | RenamedDocument
+    | BuriedDocument
+    | LiftedDocument
+    | EncryptedDocument
+)
 """One line of a journal after the first."""

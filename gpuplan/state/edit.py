@@ -9,9 +9,9 @@ from dataclasses import replace
 from gpuplan.core.address import Address
 from gpuplan.core.diagnostics import Diagnostic
 from gpuplan.core.errors import StateError
+from gpuplan.core.nearest import did_you_mean
 from gpuplan.core.state import Entry, Noted, Recorded, Renamed, State
 from gpuplan.core.values import Attrs, Ref, Value
-from gpuplan.spec.nearest import did_you_mean
 
 
 def move(state: State, source: Address, target: Address) -> tuple[Entry, ...]:

@@ -12,7 +12,20 @@ from typing import assert_never
 
 from gpuplan.core.address import Address
 from gpuplan.core.encoding import encode_time, encode_value
-from gpuplan.core.state import Begun, Deposed, Ended, Entry, Intent, Noted, OutputsSet, Recorded, Renamed
+from gpuplan.core.state import (
+    Begun,
+    Buried,
+    Deposed,
+    Encrypted,
+    Ended,
+    Entry,
+    Expired,
+    Intent,
+    Noted,
+    OutputsSet,
+    Recorded,
+    Renamed,
+)
 from gpuplan.core.values import Attrs
 
 _MEMO_SIZE = 4096
@@ -64,6 +77,13 @@ class Encoder:
                 return f'{{"outputs": {to_json(dict(values))}}}'
             case Renamed(source, target):
                 return f'{{"renamed": {{"source": {text(str(source))}, "target": {text(str(target))}}}}}'
+            case Buried(address, None):
+                return f'{{"lifted": {text(str(address))}}}'
+            case Buried(_, expired):
+                assert expired is not None
+                return f'{{"buried": {self.expired(expired)}}}'
+            case Encrypted(content):
+                return f'{{"encrypted": {text(content)}}}'
             case _:
                 assert_never(entry)
 
@@ -82,6 +102,15 @@ class Encoder:
             f'"provider": {text(recorded.provider)}, '
             f'"remote_id": {text(recorded.remote_id)}, '
             f'"token": {text(recorded.token)}}}'
+        )
+
+    def expired(self, expired: Expired) -> str:
+        return (
+            f'{{"address": {text(str(expired.address))}, '
+            f'"attrs": {self._attrs_text(expired.attrs)}, '
+            f'"expired_at": {text(encode_time(expired.expired_at))}, '
+            f'"provider": {text(expired.provider)}, '
+            f'"ttl_seconds": {to_json(expired.ttl_seconds)}}}'
         )
 
     def intent(self, intent: Intent) -> str:

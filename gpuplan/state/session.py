@@ -3,10 +3,11 @@
 `workflow` opens it, the engine writes to it as `core.ports.Ledger`, `workflow` commits and closes it. `read_state` is
 for commands that only look.
 
-Entries are folded once they are durable and not before: what `state` shows, a crash cannot take back. All writes that
-come while one append is on its way to the disk go out together in the next one (group commit), in the order in which
-they came; each returns when its entries are durable. After a failed append nobody knows where the journal ends, so
-every later write fails with the same error.
+Entries are folded into `state` once they are durable and not before: what it shows, a crash cannot take back; `ahead`
+is what it will be. All entries that come while one append is on its way to the disk go out together in the next one
+(group commit), in the order in which they came. A crash keeps the beginning of an append at most, so no entry outlives
+one that came before it. After a failed append nobody knows where the journal ends, so every later write fails with the
+same error.
 """
 
 import asyncio
@@ -46,8 +47,11 @@ class Session:
         self._held = held
         self._serial = base.serial
         self._folding = Folding(base)
+        self._ahead = Folding(base)
         self._next_seq = base.next_seq
         self._batch = _Batch()
+        self._last: asyncio.Task[None] | None = None
+        """Brings the latest batch to the disk; when it is done, all before it are."""
         self._one_append = asyncio.Lock()
         self._changed = False
         self._failure: BaseException | None = None
@@ -86,6 +90,11 @@ class Session:
         return self._folding.view(self._serial)
 
     @property
+    def ahead(self) -> State:
+        """`state` with everything submitted; a view that changes with the next submission."""
+        return self._ahead.view(self._serial)
+
+    @property
     def held(self) -> LockInfo:
         return self._held
 
@@ -101,17 +110,34 @@ class Session:
         Cancelling the caller does not take the entries back. Raises StateStale once the lock is lost, StateError when
         the backend cannot write.
         """
+        self.submit(*entries)
+        if entries:
+            await self.settle()
+
+    def submit(self, *entries: Entry) -> None:
+        """Give entries their place in the journal; they are durable once a later `settle` or `write` returns.
+
+        Raises what an earlier write failed with.
+        """
         self._raise_failure()
         if not entries:
             return
         batch = self._batch
         batch.entries.extend(entries)
+        for entry in entries:
+            self._ahead.fold(entry)
         if batch.sent is None:
-            batch.sent = asyncio.create_task(self._send(batch))
-        await asyncio.shield(batch.sent)
+            batch.sent = self._last = asyncio.create_task(self._send(batch))
+            batch.sent.add_done_callback(_retrieve)
+
+    async def settle(self) -> None:
+        """Return when everything submitted is durable; raises as `write` does."""
+        if self._last is not None:
+            await asyncio.shield(self._last)
 
     async def commit(self) -> State:
-        """Make a snapshot of everything written, with the next serial; nothing happens if nothing was written."""
+        """Make a snapshot of everything submitted, with the next serial; nothing happens if nothing was."""
+        await self.settle()
         async with self._one_append:
             self._raise_failure()
             if self._changed:
@@ -119,15 +145,18 @@ class Session:
         return self.state
 
     async def close(self) -> None:
-        """Stop renewing the lock and release it. What was written but not committed stays in the journal."""
+        """Stop renewing the lock and release it. What was submitted but not committed stays in the journal."""
         self._heartbeat.cancel()
-        await asyncio.wait({self._heartbeat})
+        await asyncio.wait({self._heartbeat} if self._last is None else {self._heartbeat, self._last})
         async with self._one_append:
             with suppress(StateStale):
                 # A lock that is someone else's by now needs no release.
                 await self._backend.unlock(self._held)
 
     async def _send(self, batch: _Batch) -> None:
+        # One turn of the loop: an operation that these entries set going adds its intent to them, so that a chain of
+        # operations costs one append for each and not two.
+        await self._clock.sleep(0)
         async with self._one_append:
             # From here on new entries belong to the next append.
             self._batch = _Batch()
@@ -171,6 +200,12 @@ class Session:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _retrieve(sent: "asyncio.Task[None]") -> None:
+    """Nobody may be waiting for this batch; the session keeps its failure for whoever writes next."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 async def _settled(backend: StateBackend, held: LockInfo, clock: Clock, project: str) -> State:

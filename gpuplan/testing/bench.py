@@ -67,6 +67,11 @@ class Bench:
     def capabilities(self) -> Capabilities:
         return self.provider.capabilities
 
+    @property
+    def main(self) -> Kind:
+        """What this provider makes of a cluster: its nodes, or one group."""
+        return self.capabilities.granularity
+
     def ask(self, kind: Kind, **more: Value) -> tuple[Want, Mark]:
         """A want nobody had before, with a mark of its own."""
         number = len(self.made)

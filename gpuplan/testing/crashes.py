@@ -1,4 +1,4 @@
-"""A process that dies, in process: at a request of the provider in memory, or at a write of the journal.
+"""A process that dies, in process: at a request of the provider in memory, or at a write of the state.
 
 Used by the crash-point tests and the world machine. A real SIGKILL is for end-to-end tests.
 """
@@ -14,9 +14,10 @@ class Crash(BaseException):
 
 
 class CrashingBackend:
-    """A state backend that asks before and after each durable write whether the process still lives.
+    """A state backend that asks before, within and after each durable write whether the process still lives.
 
-    `survives` is called with `before` and with `after`; what it raises is where the process ends.
+    `survives` is called with that word, `within` once for each entry that more are appended behind; what it raises is
+    where the process ends. An append that is cut leaves the entries up to there.
     """
 
     def __init__(self, backend: StateBackend, survives: Callable[[str], None]) -> None:
@@ -47,12 +48,23 @@ class CrashingBackend:
 
     async def append(self, entries: Sequence[Entry], *, base: State, held: LockInfo) -> None:
         self._survives("before")
+        for written in range(1, len(entries)):
+            try:
+                self._survives("within")
+            except BaseException:
+                await self._backend.append(entries[:written], base=base, held=held)
+                raise
         await self._backend.append(entries, base=base, held=held)
         self._survives("after")
 
     async def commit(self, state: State, *, held: LockInfo) -> None:
         self._survives("before")
         await self._backend.commit(state, held=held)
+        self._survives("after")
+
+    async def discard(self, *, held: LockInfo) -> None:
+        self._survives("before")
+        await self._backend.discard(held=held)
         self._survives("after")
 
     async def history(self) -> Sequence[int]:

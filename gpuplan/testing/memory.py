@@ -8,6 +8,7 @@ Without knobs it answers at once and never fails. What goes wrong, and when, is 
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
 from gpuplan.core.capabilities import Capabilities, Idempotency
 from gpuplan.core.desired import Kind
@@ -19,6 +20,7 @@ from gpuplan.core.ports import Account, ExecResult, Links, Listed, Want
 from gpuplan.core.units import Constraint
 from gpuplan.core.values import Facts, Value
 from gpuplan.testing.memory_capabilities import memory_capabilities
+from gpuplan.testing.memory_channels import MemoryChannel
 from gpuplan.testing.memory_world import Call, Fault, MemoryObject, MemoryWorld, failed, used_ids
 
 __all__ = ["MemoryProvider", "MemoryWorld", "SteppedMemoryProvider", "memory_provider"]
@@ -52,6 +54,7 @@ class MemoryProvider:
         return Account(self.world.accounts.get(self.name, f"account-{self.name}"))
 
     async def offers(self, query: OfferQuery) -> Sequence[Offer]:
+        self.world.queries.append(query)
         await self._answer(Call("offers", self.name))
         return [offer for offer in self.world.offers if offer.provider == self.name]
 
@@ -72,9 +75,12 @@ class MemoryProvider:
         return Listed([self._observe(thing, now) for thing in seen], unseen=self.world.unseen)
 
     async def get(self, kind: Kind, remote_id: str) -> Observed | None:
-        await self._answer(Call("get", self.name, kind, remote_id))
+        fault = await self._begin(Call("get", self.name, kind, remote_id))
+        self._end(fault)
         thing = self._find(kind, remote_id)
-        return None if thing is None else self._observe(thing, self.world.clock.monotonic())
+        if thing is None or (fault is not None and fault.hides is not None and fault.hides(remote_id)):
+            return None
+        return self._observe(thing, self.world.clock.monotonic())
 
     async def create(self, want: Want, mark: Mark, links: Links) -> Observed:
         call = Call("create", self.name, want.kind, address=want.address)
@@ -119,7 +125,11 @@ class MemoryProvider:
         self._end(fault)
         return self._observe(thing, self.world.clock.monotonic())
 
+    async def channel(self, remote_id: str, member: int | None = None) -> MemoryChannel:
+        return MemoryChannel(self.name, partial(self.run, remote_id))
+
     async def run(self, remote_id: str, command: str, env: Mapping[str, str]) -> ExecResult:
+        """What the node's channel does with a command."""
         call = Call("run", self.name, Kind.NODE, remote_id)
         fault = await self._begin(call)
         self._existing(call).ran.append((command, dict(env)))

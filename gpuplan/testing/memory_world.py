@@ -14,7 +14,7 @@ from gpuplan.core.desired import Kind
 from gpuplan.core.errors import Failure, ProviderError
 from gpuplan.core.marks import Mark
 from gpuplan.core.observed import Status
-from gpuplan.core.offers import Offer
+from gpuplan.core.offers import Offer, OfferQuery
 from gpuplan.core.ports import Clock, Want
 from gpuplan.core.values import Attrs, Facts, Ref, Value, leaves
 
@@ -37,7 +37,7 @@ EFFECTS = frozenset({"create", "advance", "update", "delete", "stop", "start", "
 class Fault:
     """What goes wrong with one call. `error` is raised instead of the effect or, with `after`, once it has happened.
 
-    `hides` says of each object whether a listing leaves it out, without a word.
+    `hides` says of each object whether a listing leaves it out, or a get knows nothing of it, without a word.
     """
 
     error: BaseException | None = None
@@ -118,6 +118,8 @@ class MemoryWorld:
     objects: dict[str, MemoryObject] = field(default_factory=dict)
     """Every object ever created, by its latest id."""
     calls: list[Call] = field(default_factory=list)
+    queries: list[OfferQuery] = field(default_factory=list)
+    """What offers were asked for."""
     _shelves: dict[tuple[str, Kind], dict[str, MemoryObject]] = field(default_factory=lambda: defaultdict(dict))
     _users: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _tokens: dict[str, MemoryObject] = field(default_factory=dict)

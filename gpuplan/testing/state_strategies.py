@@ -10,9 +10,11 @@ from gpuplan.core.desired import SECTIONS, Kind
 from gpuplan.core.secret import Sealed
 from gpuplan.core.state import (
     Begun,
+    Buried,
     Deposed,
     Ended,
     Entry,
+    Expired,
     Intent,
     Noted,
     Outcome,
@@ -73,6 +75,17 @@ def records(at: st.SearchStrategy[Address] | None = None) -> st.SearchStrategy[R
     )
 
 
+def expired() -> st.SearchStrategy[Expired]:
+    return st.builds(
+        Expired,
+        address=addresses(),
+        provider=texts,
+        attrs=attributes,
+        ttl_seconds=st.floats(0, 1e9),
+        expired_at=moments,
+    )
+
+
 def intents(seq: st.SearchStrategy[int]) -> st.SearchStrategy[Intent]:
     return st.builds(
         Intent,
@@ -100,6 +113,8 @@ def entries() -> st.SearchStrategy[Entry]:
         st.builds(Ended, seqs, st.sampled_from(Outcome)),
         st.dictionaries(texts, json_values, max_size=2).map(OutputsSet),
         st.builds(Renamed, addresses(), addresses()),
+        expired().map(lambda one: Buried(one.address, one)),
+        st.builds(Buried, addresses(), st.none()),
     )
 
 
@@ -117,4 +132,6 @@ def states(draw: st.DrawFn) -> State:
         intents={each.seq: each for each in begun},
         outputs=draw(st.dictionaries(texts, json_values, max_size=3)),
         next_seq=draw(st.integers(9, 20)),
+        moved_to=draw(st.just("") | texts),
+        expired={each.address: each for each in draw(st.lists(expired(), max_size=2))},
     )

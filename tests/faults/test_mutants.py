@@ -28,7 +28,12 @@ MUTANTS = {
     "no record between create and readiness": Mutant(
         "gpuplan.engine.creation",
         "await run.write(Noted(address, found(planned, observed, Phase.PENDING)))",
-        "run._submitted[address] = found(planned, observed, Phase.PENDING)",
+        "run._ledger._ahead.fold(Noted(address, found(planned, observed, Phase.PENDING)))",
+    ),
+    "a request leaves before its intent is on the disk": Mutant(
+        "gpuplan.engine.run",
+        "await self._ledger.write(Begun(intent))",
+        "self._ledger.submit(Begun(intent))",
     ),
     "repeat POST after a timeout": Mutant(
         "gpuplan.net.transport",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import Enum, auto
+from functools import partial
 from typing import TypeVar
 
 from gpuplan.core.capabilities import Capabilities
@@ -20,14 +21,15 @@ from gpuplan.core.ports import Account, Clock, ExecResult, Links, Listed, Want
 from gpuplan.core.secret import Redactor
 from gpuplan.net.auth import Nobody
 from gpuplan.net.exchange import Call, Lost, NeverSent, Outgoing, Response
-from gpuplan.net.profile import Effect, HttpProfile
+from gpuplan.net.profile import Effect, Host, HttpProfile
 from gpuplan.net.transport import Border, Retry
 from gpuplan.testing.crashes import Crash
 from gpuplan.testing.memory import MemoryProvider, SteppedMemoryProvider
+from gpuplan.testing.memory_channels import MemoryChannel
 
 T = TypeVar("T")
 
-_PROFILE = HttpProfile(hosts={}, auth=Nobody(), credentials={})
+_PROFILE = HttpProfile(hosts={"": Host("http://world")}, auth=Nobody(), credentials={})
 
 
 class Trouble(Enum):
@@ -142,6 +144,9 @@ class RemoteProvider:
 
     async def extend(self, kind: Kind, remote_id: str, until: datetime) -> Observed:
         return await self._send("extend", Effect.REPEATABLE, lambda: self.near.extend(kind, remote_id, until))
+
+    async def channel(self, remote_id: str, member: int | None = None) -> MemoryChannel:
+        return MemoryChannel(self.near.name, partial(self.run, remote_id))
 
     async def run(self, remote_id: str, command: str, env: Mapping[str, str]) -> ExecResult:
         return await self._send("run", Effect.ONCE, lambda: self.near.run(remote_id, command, env))

@@ -26,6 +26,7 @@ from gpuplan.state.session import Session, read_state
 from gpuplan.testing.clock import FakeClock
 from gpuplan.testing.crashes import Crash, CrashingBackend
 from gpuplan.testing.memory import MemoryWorld, memory_provider
+from gpuplan.testing.memory_channels import MemoryChannels, MemoryLog
 from gpuplan.testing.memory_world import MemoryObject
 from tests.property.remote import Network, remote_provider
 from tests.unit.plan.build import spec
@@ -55,6 +56,9 @@ class Site:
     """What stands between the engine and the world; None: nothing."""
     stop: Stop = field(default_factory=Stop)
     events: list[Event] = field(default_factory=list)
+    logs: dict[str, MemoryLog] = field(default_factory=dict)
+    renewed: list[str] = field(default_factory=list)
+    """The addresses of nodes whose disks were emptied by what gpuplan did to them."""
 
     def __post_init__(self) -> None:
         if self.world is None:
@@ -104,6 +108,7 @@ class Site:
                 emit=self.events.append,
                 limits=self.limits,
                 stop=self.stop,
+                channels=MemoryChannels(providers, self.logs, self.renewed),
                 outputs=self.configuration.outputs,
             )
             await session.commit()

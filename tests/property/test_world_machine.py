@@ -32,6 +32,8 @@ from tests.property.site import Applied, Site
 from tests.unit.plan.build import cluster, spec, want
 
 ACCOUNTS = ("here", "there")
+MOMENTS = ("before", "within", "after")
+"""Of a write of the state, at which the process may die."""
 APPLIES_TO_CONVERGE = 2
 
 
@@ -183,7 +185,7 @@ class WorldMachine(RuleBasedStateMachine):
         reads=st.one_of(st.just({}), read_faults()),
         looks=read_faults(),
         lie=st.sampled_from((None, None, *Lie)),
-        write=st.one_of(st.none(), st.none(), st.tuples(st.integers(0, 12), st.sampled_from(("before", "after")))),
+        write=st.one_of(st.none(), st.none(), st.tuples(st.integers(0, 12), st.sampled_from(MOMENTS))),
         room=st.one_of(st.none(), st.integers(0, 4)),
         broken=st.integers(0, 3),
     )
@@ -324,11 +326,11 @@ class _Network:
 
 
 class _Writes:
-    """The process dies before or after the nth write of the state."""
+    """The process dies before or after the nth write of the state, or in the middle of one."""
 
     def __init__(self, death: tuple[int, str] | None) -> None:
         self._death = death
-        self._seen = {"before": 0, "after": 0}
+        self._seen = dict.fromkeys(MOMENTS, 0)
 
     def __call__(self, moment: str) -> None:
         number = self._seen[moment]

@@ -101,6 +101,7 @@ def test_time_can_be_moved_and_hurried() -> None:
     caller = Caller()
     made = caller.create()
     caller.control("clock", speed=60)
+    assert {"now": "2026-01-01T00:00:00Z", "speed": 60.0} == caller.told("/_emulator/clock")
     caller.clock.advance(1)
     assert "active" == _instance(caller, made)["status"]
 

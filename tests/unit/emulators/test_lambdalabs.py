@@ -205,17 +205,17 @@ def test_it_bills_by_the_minute_from_active_until_terminate() -> None:
 
 
 def billed(caller: Caller) -> float:
-    rows: Any = ledger(caller.world, caller.desk.types, "lambda")
-    return float(next(row["billed_usd"] for row in rows["objects"] if row["kind"] == "node"))
+    rows = ledger(caller.world, caller.desk.types, "lambda")
+    return float(next(row["billed_usd"] for row in rows if row["kind"] == "node"))
 
 
 def test_the_ledger_reads_the_mark_out_of_tags() -> None:
     caller = Caller()
     marks = {"gpuplan-token": "t0000000000000000001", "gpuplan-address": "clusters.train.nodes[0]"}
     caller.launched(tags=[{"key": key, "value": value} for key, value in marks.items()])
-    rows: Any = ledger(caller.world, caller.desk.types, "lambda")
+    rows = ledger(caller.world, caller.desk.types, "lambda")
 
-    (node,) = (row for row in rows["objects"] if row["kind"] == "node")
+    (node,) = (row for row in rows if row["kind"] == "node")
     assert list(marks.values()) == [node["token"], node["address"]]
 
 

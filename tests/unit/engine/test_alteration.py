@@ -1,13 +1,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from gpuplan.core.address import Address
 from gpuplan.core.capabilities import KindCapabilities, Lease, Mutability
-from gpuplan.core.desired import Import, Kind, Removed, Settings, Timeouts
+from gpuplan.core.desired import Import, Kind, Lifecycle, Removed, Settings, Timeouts
 from gpuplan.core.errors import Conflict, InvalidRequest, NotReady, OutcomeUnknown, ProviderError, Unsupported
 from gpuplan.core.observed import Observed, Status
 from gpuplan.core.ports import Provider
@@ -17,7 +18,7 @@ from gpuplan.testing.memory import MemoryProvider
 from gpuplan.testing.memory_capabilities import memory_capabilities
 from gpuplan.testing.memory_world import Call, Fault, MemoryWorld, failed
 from tests.property.site import Site
-from tests.unit.plan.build import cluster, spec
+from tests.unit.plan.build import cluster, offer, spec
 
 ATTRS = {"image": "a", "labels": {"team": "x"}, "instance_type": "s"}
 
@@ -65,6 +66,61 @@ def test_an_update_sends_what_differs_and_records_it() -> None:
     assert {"team": "y"} == recorded.attrs["labels"]
     assert {"team": "y"} == next(made.world.living()).attrs["labels"]
     assert () == made.plan().operations
+
+
+def ignoring(*paths: str) -> Settings:
+    return Settings(Lifecycle(ignore_changes=paths))
+
+
+def test_an_ignored_key_goes_out_with_the_value_it_has_by_now() -> None:
+    made = site()
+    (node,) = made.world.living()
+    made.world.edit(node.remote_id, labels={"team": "x", "debug": "by hand", "other": "by hand"})
+    wish(made, ignoring("labels.debug"), labels={"team": "y", "debug": "no"})
+
+    assert made.apply().outcome.complete
+
+    assert {"team": "y", "debug": "by hand"} == node.attrs["labels"]
+    assert () == made.plan().operations
+
+
+def test_an_ignored_key_of_what_a_provider_does_not_tell_goes_out_as_it_was_recorded() -> None:
+    made = site({**ATTRS, "env": {"DEBUG": "0", "LEVEL": "1"}})
+    (node,) = made.world.living()
+    wish(made, ignoring("env.DEBUG"), env={"DEBUG": "1", "LEVEL": "2"})
+
+    assert made.apply().outcome.complete
+
+    assert {"DEBUG": "0", "LEVEL": "2"} == node.attrs["env"]
+
+
+def test_where_nothing_within_is_ignored_nobody_is_asked_before() -> None:
+    made = site()
+    wish(made, ignoring("image", "labels.debug"), instance_type="l")
+    plan = made.plan()
+    made.world.calls.clear()
+
+    assert made.apply().outcome.complete
+
+    assert ["instance_type"] == [reason.path for reason in next(iter(plan.changes.values())).reasons]
+    assert ["stop", "update", "start"] == effects(made)
+
+
+def test_a_node_that_became_another_machine_is_recorded_with_the_price_of_that_one() -> None:
+    capabilities = memory_capabilities(offers=True, poll_interval_seconds=5, ready_timeout_seconds=200)
+    made = Site(configuration=spec(*cluster("a", 1, {"instance_type": "s"})))
+    made.capabilities = {"here": capabilities}
+    made.world.offers = (offer("1", "1", gpu="", instance_type="s"), offer("2", "3", gpu="", instance_type="l"))
+    assert made.apply().outcome.complete
+    for thing in made.world.living():
+        thing.facts = {}
+    made.configuration = spec(*cluster("a", 1, {"instance_type": "l"}))
+
+    applied = made.apply()
+
+    assert (Decimal(1), Decimal(3)) == (applied.plan.hourly_before, applied.plan.hourly_after)
+    (recorded,) = made.state.instances.values()
+    assert (3.0, "l") == (recorded.facts["price_per_hour"], recorded.facts["instance_type"])
 
 
 def test_an_attribute_that_is_no_longer_asked_for_is_dropped() -> None:

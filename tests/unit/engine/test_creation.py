@@ -209,7 +209,7 @@ def test_without_room_the_next_place_is_tried_at_once(error: type[ProviderError]
     assert "AP" == recorded.attrs["region"]
     assert {"region": "AP", "offer": "AP", "price_per_hour": 3.0}.items() <= recorded.facts.items()
     assert [True, True] == ["trying here" in text for text in progress(made)]
-    assert "trying here US at 2 USD per hour, after here EU at 1 USD per hour" in progress(made)[0]
+    assert "trying here L40S:1 US at 2 USD per hour, after here L40S:1 EU at 1 USD per hour" in progress(made)[0]
     assert 0 == made.clock.monotonic()
 
 

@@ -26,6 +26,7 @@ from gpuplan.engine.outcome import Limits, Stop
 from gpuplan.state.journal import Folding
 from gpuplan.testing.memory import memory_provider
 from gpuplan.testing.memory_capabilities import memory_capabilities
+from gpuplan.testing.memory_channels import MemoryChannels
 from gpuplan.testing.memory_world import Call, Fault, failed
 from tests.property.site import Applied, Site
 from tests.unit.plan.build import KEY, cluster, plan, spec, want
@@ -79,11 +80,21 @@ class Book:
     def state(self) -> State:
         return self._folding.view(1)
 
+    @property
+    def ahead(self) -> State:
+        return self.state
+
     def next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
     async def write(self, *entries: Entry) -> None:
+        self.submit(*entries)
+
+    async def settle(self) -> None:
+        """Everything is there at once."""
+
+    def submit(self, *entries: Entry) -> None:
         if self.lost:
             raise StateStale("the lock is lost")
         for entry in entries:
@@ -109,6 +120,7 @@ def carry_out(made: Site, book: Book) -> None:
         emit=made.events.append,
         limits=Limits(),
         stop=Stop(),
+        channels=MemoryChannels({"here": provider}),
     )
     made.clock.run(work)
 

@@ -270,7 +270,7 @@ def test_a_prompt_deletion_costs_one_question() -> None:
         for number in range(3):
             observed, _ = await post.create(number)
             await post.provider.delete(Kind.NODE, observed.remote_id, {})
-            await post.watch.gone(Kind.NODE, observed.remote_id, deadline=100, purpose="delete it")
+            assert await post.watch.is_gone_already(Kind.NODE, observed.remote_id)
 
     post.run(work)
 
@@ -283,6 +283,7 @@ def test_slow_deletions_are_watched_together() -> None:
 
     async def delete(observed: Observed) -> None:
         await post.provider.delete(Kind.NODE, observed.remote_id, {})
+        assert not await post.watch.is_gone_already(Kind.NODE, observed.remote_id)
         await post.watch.gone(Kind.NODE, observed.remote_id, deadline=500, purpose="delete it")
 
     async def work() -> None:

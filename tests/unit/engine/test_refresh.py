@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -169,6 +170,19 @@ def test_an_object_that_was_moved_is_recognised() -> None:
 
     assert ["here-0-moved", "here-1-moved"] == [observed and observed.remote_id for observed in seen]
     assert 0 == lookout.world.count("get")
+
+
+@pytest.mark.parametrize(("age", "waited"), [(10, 20), (29, 1), (30, 0), (-5, 30)])
+def test_an_object_counts_as_absent_only_once_it_is_old_enough_to_be_seen(age: float, waited: float) -> None:
+    lookout = Lookout(visibility_delay_seconds=30)
+    lookout.nodes(1)
+    lookout.records[0] = replace(lookout.records[0], created_at=lookout.clock.now() - timedelta(seconds=age))
+    lookout.world.script = lambda call: Fault(hides=lambda id: lookout.clock.monotonic() < 30 - age)
+
+    (observed,) = lookout.survey().instances.values()
+
+    assert waited == lookout.clock.monotonic()
+    assert (age >= 0) == (observed is not None)
 
 
 def test_what_carries_our_mark_and_nobody_claims_is_an_orphan() -> None:

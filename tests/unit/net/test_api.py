@@ -179,9 +179,9 @@ def test_an_account_is_named_without_its_key() -> None:
 
 
 def test_an_emulated_node_is_behind_the_port_after_the_emulators() -> None:
-    assert SshTarget("198.18.0.2", jump=SshTarget("127.0.0.1", 8901, "emulator")) == api(
-        Far(None), emulator="http://127.0.0.1:8900"
-    ).ssh_target("198.18.0.2")
+    gateway = SshTarget("127.0.0.1", 8901, "emulator")
+    emulated = api(Far(None), emulator="http://127.0.0.1:8900").ssh_target("198.18.0.2")
+    assert SshTarget("198.18.0.2", jump=gateway, workspace="workspace") == emulated
     assert SshTarget("198.18.0.2", 2222, "ubuntu") == api(Far(None)).ssh_target("198.18.0.2", 2222, "ubuntu")
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -78,6 +79,16 @@ def test_the_first_rule_that_matches_decides() -> None:
 
     assert NoCapacity is type(error_of(PROFILE, call(Effect.ONCE), response(503, body), "acme", NOW))
     assert Unavailable is type(error_of(PROFILE, call(), response(503, body), "acme", NOW))
+
+
+def test_a_rule_may_need_to_be_told_when_to_come_back() -> None:
+    profile = replace(PROFILE, rules=(Rule(RateLimited, status=503, says_when=True),))
+    errors = [
+        error_of(profile, call(), response(503, **headers), "acme", NOW) for headers in ({}, {"retry_after": "7"})
+    ]
+
+    assert [Unavailable, RateLimited] == [type(error) for error in errors]
+    assert 7 == getattr(errors[1], "retry_after_seconds", None)
 
 
 def test_a_code_decides_before_the_status() -> None:

@@ -1,8 +1,8 @@
 import asyncio
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 
-from gpuplan.net.clock import SystemClock
+from gpuplan.net.clock import ScaledClock, SystemClock
 
 
 def test_tokens_fit_into_names_and_differ() -> None:
@@ -27,3 +27,15 @@ def test_sleeping_takes_time() -> None:
     asyncio.run(clock.sleep(0.001))
 
     assert clock.monotonic() > before
+
+
+def test_a_scaled_clock_begins_where_it_is_told_and_sleeps_shorter() -> None:
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    clock, real = ScaledClock(start, speed=10_000), SystemClock()
+    before = real.monotonic()
+
+    asyncio.run(clock.sleep(100))
+
+    assert clock.monotonic() >= 100
+    assert 100 <= (clock.now() - start).total_seconds()
+    assert real.monotonic() - before < 100

@@ -49,3 +49,12 @@ def test_what_the_cloud_itself_needs_goes_beside_the_keys() -> None:
 
     assert '#cloud-config\n{"chpasswd": {"expire": false}, "ssh_authorized_keys": ["ssh-ed25519 AAAA me"]}\n' == told
     assert '#cloud-config\n{"chpasswd": {"expire": false}}\n' == first_boot(config={"chpasswd": {"expire": False}})
+
+
+def test_scripts_of_the_cloud_run_before_the_users_own() -> None:
+    told = first_boot(scripts=["#!/bin/sh\nfirst"], own="#!/bin/sh\nsecond")
+
+    assert told is not None
+    assert told.index("first\n") < told.index("second\n")
+    assert 2 == told.count("text/x-shellscript")
+    assert "#!/bin/sh\nfirst" == first_boot(scripts=["#!/bin/sh\nfirst"])

@@ -13,6 +13,7 @@ KEY = Credential(
         ConfigFile("$XDG_CONFIG_HOME/acme.yaml", "api-key"),
         ConfigFile("~/.acme.toml", "default.key"),
         ConfigFile("~/.acme.json", lambda content: content["keys"][0] if isinstance(content, dict) else None),
+        ConfigFile("~/.acme.ini", "api.key"),
         ConfigFile("~/.acme-key"),
     ),
     get_one_at="https://acme.test/keys",
@@ -37,6 +38,7 @@ def test_variables_are_tried_in_order_and_blanks_are_none() -> None:
         (".config/acme.yaml", "api-key: k\n"),
         (".acme.toml", '[default]\nkey = "k"\n'),
         (".acme.json", '{"keys": ["k"]}'),
+        (".acme.ini", "[api]\nkey = k\n"),
         (".acme-key", "k\n"),
     ],
 )
@@ -49,6 +51,7 @@ def test_files_of_the_providers_own_tools_are_read(tmp_path: Path, name: str, te
 
 def test_a_file_that_does_not_parse_holds_no_key(tmp_path: Path) -> None:
     (tmp_path / ".acme.toml").write_text("[[[")
+    (tmp_path / ".acme.ini").write_text("key = without a section")
     (tmp_path / ".acme-key").write_text("k")
 
     assert "k" == found({"HOME": str(tmp_path)})

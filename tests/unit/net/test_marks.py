@@ -62,6 +62,13 @@ def test_the_token_survives_any_name(mark: Mark, name: str) -> None:
     assert Mark(mark.token) == from_name(named)
 
 
+def test_a_name_without_dashes_carries_the_token_too() -> None:
+    named = to_name("train-0-data", MARK, limit=30, joint="_")
+
+    assert f"train_0_d_{MARK.token}" == named
+    assert Mark(MARK.token) == from_name(named)
+
+
 def test_what_does_not_fit_is_left_out_and_the_token_never_is() -> None:
     short = from_tags(to_tags(MARK, limit=34))
 

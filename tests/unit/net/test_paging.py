@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gpuplan.core.errors import ProtocolMismatch
+from gpuplan.core.errors import Failure, NotFound, ProtocolMismatch, Unavailable
 from gpuplan.net.exchange import Answer, Call
 from gpuplan.net.paging import walk
 from gpuplan.net.profile import Cursor, Effect, LinkHeader, Numbered, Offset, Paging, Rising
@@ -116,3 +116,37 @@ def test_a_search_without_pages_ends_where_nothing_leads_on_or_enough_was_read()
     listed(cut, Rising("price", 2, most_pages=1))
 
     assert (2, 1) == (len(stuck.asked), len(cut.asked))
+
+
+class Expiring(Pages):
+    """Refuses every page but the first of each reading, so many times."""
+
+    def __init__(self, answers: Sequence[Answer], times: int) -> None:
+        super().__init__(answers)
+        self._times = times
+
+    async def send(self, call: Call) -> Answer:
+        if "cursor" in call.query and self._times:
+            self._times -= 1
+            raise NotFound(Failure("acme", "list nodes", "too old", 410))
+        return await super().send(call)
+
+
+def test_a_listing_whose_pages_expired_is_read_again_and_nothing_comes_twice() -> None:
+    paging = Cursor("cursor", at="next", expires=True)
+    first = answer(1, next="b")
+
+    assert [1, 2] == listed(Expiring([first, first, answer(2)], times=1), paging)
+    with pytest.raises(Unavailable):
+        listed(Expiring([first] * 3, times=9), paging)
+    with pytest.raises(NotFound):
+        listed(Expiring([first], times=1), Cursor("cursor", at="next"))
+
+
+def test_an_absence_is_no_expiry() -> None:
+    class Absent(Pages):
+        async def send(self, call: Call) -> Answer:
+            raise NotFound(Failure("acme", "list nodes", "no such namespace", 404))
+
+    with pytest.raises(NotFound):
+        listed(Absent([]), Cursor("cursor", at="next", expires=True))

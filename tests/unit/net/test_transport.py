@@ -4,12 +4,14 @@ import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
 
 from gpuplan.core.capabilities import RateLimit
 from gpuplan.core.errors import (
+    AuthFailed,
     NotFound,
     OutcomeUnknown,
     ProtocolMismatch,
@@ -18,10 +20,10 @@ from gpuplan.core.errors import (
     Unavailable,
 )
 from gpuplan.core.secret import Redactor, Secret
-from gpuplan.net.auth import Bearer
+from gpuplan.net.auth import Bearer, Rotating
 from gpuplan.net.exchange import Answer, Call, Lost, NeverSent, Outgoing, Response
 from gpuplan.net.limits import Limits
-from gpuplan.net.profile import Bucket, Effect, Encoding, HttpProfile, KeyField, KeyHeader
+from gpuplan.net.profile import Bucket, Effect, Encoding, Host, HttpProfile, KeyField, KeyHeader
 from gpuplan.net.transport import Border, Limiter, Retry
 from gpuplan.testing.clock import FakeClock
 
@@ -252,12 +254,28 @@ def test_a_body_may_be_a_form() -> None:
     assert b"a=1+2" == stack.wire.sent[0].content
 
 
+def test_an_action_goes_into_a_header_of_the_one_address() -> None:
+    stack = Stack(OK, profile=HttpProfile(hosts={}, auth=Bearer(), credentials={}, action_header="X-Action"))
+    stack.run(call(method="POST", route="/RunInstances", path="/RunInstances"))
+
+    (sent,) = stack.wire.sent
+    assert ("RunInstances", "https://acme.test/v1/") == (sent.headers["X-Action"], sent.url)
+
+
 def test_another_host_gets_the_call_and_a_stranger_gets_no_key() -> None:
     stack = Stack(OK)
     stack.run(call(host="jobs"), call(path="https://files.test/log", plain=True))
 
     assert ["https://jobs.test/nodes", "https://files.test/log"] == [sent.url for sent in stack.wire.sent]
     assert "Authorization" not in stack.wire.sent[1].headers
+
+
+def test_a_host_of_somebody_else_gets_no_key() -> None:
+    hosts = {"jobs": Host("https://jobs.test", is_open=True)}
+    stack = Stack(OK, profile=HttpProfile(hosts=hosts, auth=Bearer(), credentials={}))
+    stack.run(call(host="jobs"), call())
+
+    assert [False, True] == ["Authorization" in sent.headers for sent in stack.wire.sent]
 
 
 def test_an_envelope_is_taken_off_and_secrets_are_taken_out() -> None:
@@ -284,3 +302,54 @@ def test_the_log_has_routes_and_no_ids_or_keys(caplog: pytest.LogCaptureFixture)
 
     lines = [record.getMessage() for record in caplog.records]
     assert ["acme: GET /nodes/{id}: 500, 0 ms", "acme: GET /nodes/{id}: 200, 0 ms, request r-7"] == lines
+
+
+def rotating(*values: str | None) -> tuple[HttpProfile, list[str | None]]:
+    """A profile whose proof is what comes first of these; making it anew takes it away."""
+    left = list(values)
+
+    def renew() -> bool:
+        left.pop(0)
+        return True
+
+    return replace(PROFILE, auth=Rotating(lambda: left[0], renew, Redactor())), left
+
+
+def test_a_proof_that_is_not_accepted_is_made_anew_once() -> None:
+    profile, left = rotating("Bearer old-token", "Bearer new-token", "Bearer newer-token")
+    refused = Response(401, {}, b"")
+    stack = Stack(refused, OK, profile=profile)
+    stack.run(call(Effect.ONCE))
+
+    assert ["Bearer old-token", "Bearer new-token"] == [sent.headers["Authorization"] for sent in stack.wire.sent]
+    assert isinstance(Stack(refused, refused, profile=profile).error(call()), AuthFailed)
+    assert ["Bearer newer-token"] == left
+
+
+def test_without_a_proof_nothing_is_said_of_one() -> None:
+    stack = Stack(profile=rotating(None)[0])
+    stack.run(call())
+
+    assert "Authorization" not in stack.wire.sent[0].headers
+
+
+def test_a_call_may_say_itself_what_its_body_is() -> None:
+    stack = Stack()
+    stack.run(call(body={"a": 1}, headers={"Content-Type": "application/apply-patch+yaml"}), call(body={"a": 1}))
+
+    assert ["application/apply-patch+yaml", "application/json"] == [
+        sent.headers["Content-Type"] for sent in stack.wire.sent
+    ]
+
+
+def test_a_wire_without_sockets_has_sent_nothing() -> None:
+    stack = Stack()
+
+    async def ask() -> None:
+        async with stack.border.socket(call(Effect.ONCE), ("v1",)):
+            raise AssertionError("there is none")
+
+    with pytest.raises(Unavailable):
+        stack.clock.run(ask())
+
+    assert [] == stack.wire.sent

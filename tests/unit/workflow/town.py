@@ -1,6 +1,6 @@
 """A project whose one provider lives in memory, with a clock of its own: workflow from end to end without a network."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ class Town:
     folder: Path
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[Event] = field(default_factory=list)
+    can: Mapping[str, Any] = field(default_factory=dict)
+    """Capabilities of the provider that are not as they usually are."""
 
     def __post_init__(self) -> None:
         self.world = MemoryWorld(self.clock)
@@ -63,8 +65,10 @@ class Town:
             name="memory",
             title="in memory",
             options=Options,
-            capabilities=lambda options: memory_capabilities(),
-            open=lambda options, context: memory_provider(self.world, context.block.name),
+            capabilities=lambda options: memory_capabilities(**self.can),
+            open=lambda options, context: memory_provider(
+                self.world, context.block.name, memory_capabilities(**self.can) if self.can else None
+            ),
         )
         return replace(Project(self.folder, types={"memory": kind}), **changes)
 
