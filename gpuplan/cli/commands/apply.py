@@ -43,7 +43,10 @@ def run(call: "Call") -> int:
 
 def saved_plan(call: "Call", name: str) -> str:
     """The text of a saved plan."""
+    from gpuplan.workflow.saved import plain_text
+
     try:
-        return call.path(name).read_text(encoding="utf-8")
+        text = call.path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise usage_error(f"`{name}` cannot be read as a saved plan", hint="name a file of `plan --out`") from exc
+    return plain_text(call.project, text, name)

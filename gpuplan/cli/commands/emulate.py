@@ -50,14 +50,15 @@ def run(call: "Call") -> int:
     from gpuplan.workflow.emulating import make_desk, serve
 
     args = call.args
-    scenario = None if args.scenario is None else _scenario(call, args.scenario)
+    scenario = None if args.scenario is None else scenario_text(call, args.scenario)
     desk = make_desk(args.providers or (), call.clock, scenario=scenario, speed=args.speed)
     serve(desk, args.port, lambda url: _announce(call, url, desk.types))
     call.console.note("The emulators have ended, and what was in them is gone.")
     return 0
 
 
-def _scenario(call: "Call", name: str) -> str:
+def scenario_text(call: "Call", name: str) -> str:
+    """The text of a scenario file. Raises UsageError."""
     try:
         return call.path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:

@@ -16,6 +16,11 @@ from gpuplan.core.values import JsonValue
 _TYPES: Mapping[type, str] = {str: "string", int: "integer", float: "number", Address: "string"}
 
 
+def json_text(document: JsonValue) -> str:
+    """As people read it, ending with a line end."""
+    return json.dumps(document, indent=2) + "\n"
+
+
 def event_line(event: Event, at: datetime) -> str:
     """One line, without its end: `event` says which one, `at` when, the rest are its fields."""
     fields: dict[str, JsonValue] = {"event": event_name(type(event)), "at": encode_time(at)}

@@ -3,7 +3,7 @@
 Called by `apply`, `destroy` and `import` through the `Emit` they hand to `workflow`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import assert_never
 
@@ -11,9 +11,12 @@ from gpuplan.cli.console import Console
 from gpuplan.cli.render.json import event_line
 from gpuplan.cli.render.text import clean
 from gpuplan.core.events import (
+    DriftBegan,
+    DriftEnded,
     Event,
     IntentSettled,
     Interrupted,
+    Looked,
     OperationFailed,
     OperationFinished,
     OperationProgress,
@@ -21,6 +24,7 @@ from gpuplan.core.events import (
     OperationStarted,
     RefreshFinished,
     RefreshStarted,
+    RoundFailed,
     RunFinished,
     RunStarted,
 )
@@ -43,20 +47,22 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 @contextmanager
 def progress(console: Console, clock: Clock) -> Iterator[Emit]:
     """The way of showing that fits the console."""
-    if console.json:
-        yield lambda event: console.out(event_line(event, clock.now()))
-    elif console.live:
+    if console.live and not console.json:
         from gpuplan.cli.render.live import live
 
         with live(console) as emit:
             yield emit
     else:
-        yield _lines(console)
+        yield lines(console, clock)
 
 
-def _lines(console: Console) -> Callable[[Event], None]:
+def lines(console: Console, clock: Clock) -> Emit:
+    """A line for each event: words for people, JSON for programs."""
+
     def emit(event: Event) -> None:
-        if (line := describe(event)) is not None:
+        if console.json:
+            console.out(event_line(event, clock.now()))
+        elif (line := describe(event)) is not None:
             console.out(line)
 
     return emit
@@ -97,7 +103,13 @@ def describe(event: Event) -> str | None:
         case Interrupted(in_flight=in_flight):
             waiting = f"waiting for {in_flight} in flight" if in_flight else "nothing is in flight"
             return f"Interrupted: nothing new starts, {waiting}. Once more leaves now; what is open is settled later."
-        case RunStarted() | RunFinished() | RefreshStarted() | RefreshFinished():
+        case DriftBegan(kind=kind, subject=subject, text=text):
+            return f"{clean(subject)}: {kind}: {clean(text)}"
+        case DriftEnded(kind=kind, subject=subject):
+            return f"{clean(subject)}: no longer {kind}"
+        case RoundFailed(message=message):
+            return f"This round ended early: {clean(message)}"
+        case RunStarted() | RunFinished() | RefreshStarted() | RefreshFinished() | Looked():
             return None
         case _:
             assert_never(event)

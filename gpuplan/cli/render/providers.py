@@ -9,6 +9,7 @@ from gpuplan.cli.render.diagnostic import diagnostics_json
 from gpuplan.cli.render.table import render_table
 from gpuplan.cli.render.text import clean
 from gpuplan.core.capabilities import Capabilities, KindCapabilities, Lease, RateLimit
+from gpuplan.core.desired import ProviderBlock
 from gpuplan.core.values import JsonValue
 from gpuplan.workflow.looking import Checked, Described
 
@@ -51,6 +52,20 @@ def providers_json(described: Iterable[Described]) -> str:
         for each in described
     ]
     return json.dumps(document, indent=2) + "\n"
+
+
+def accounts_documents(accounts: Iterable[tuple[ProviderBlock, Described]]) -> list[JsonValue]:
+    """Configured accounts, each with what its type can do."""
+    return [
+        {
+            "name": block.name,
+            "type": block.type,
+            "kind": known.kind.value if (known := described.capabilities) is not None else None,
+            "retired": block.retired,
+            "capabilities": None if known is None else _json(known),
+        }
+        for block, described in accounts
+    ]
 
 
 def checked_table(checked: Iterable[Checked]) -> str:

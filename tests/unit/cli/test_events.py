@@ -11,9 +11,12 @@ from gpuplan.cli.render.json import event_line, event_schema
 from gpuplan.cli.render.progress import describe
 from gpuplan.core.address import Address
 from gpuplan.core.events import (
+    DriftBegan,
+    DriftEnded,
     Event,
     IntentSettled,
     Interrupted,
+    Looked,
     OperationFailed,
     OperationFinished,
     OperationProgress,
@@ -21,6 +24,7 @@ from gpuplan.core.events import (
     OperationStarted,
     RefreshFinished,
     RefreshStarted,
+    RoundFailed,
     RunFinished,
     RunStarted,
 )
@@ -50,6 +54,12 @@ EVENTS: dict[Event, str | None] = {
         "Interrupted: nothing new starts, nothing is in flight. Once more leaves now; what is open is settled later."
     ),
     RunFinished(1, 2, 3, 0, 0, 4.5): None,
+    Looked(2, 1, 1): None,
+    DriftBegan("changed", "clusters.train.nodes[0]", "local", HOSTILE): (
+        r"clusters.train.nodes[0]: changed: x\x1b[2J\ny"
+    ),
+    DriftEnded("stopped", "clusters.train.nodes[0]", "local"): "clusters.train.nodes[0]: no longer stopped",
+    RoundFailed("unavailable", HOSTILE): r"This round ended early: x\x1b[2J\ny",
 }
 
 

@@ -202,3 +202,29 @@ def _plain(colored: str) -> str:
     import re
 
     return re.sub(r"\x1b\[[\d;]*m", "", colored)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ("0", "0.007", "Cost per hour: 0.00 USD before, 0.007 USD after, +0.007 USD"),
+        ("0.0075", "0", "Cost per hour: 0.0075 USD before, 0.00 USD after, -0.0075 USD"),
+        ("2.397", "12.5", "Cost per hour: 2.397 USD before, 12.50 USD after, +10.103 USD"),
+        ("0.00002", "0.00002", "Cost per hour: 0.00002 USD before, 0.00002 USD after, +0.00 USD"),
+    ],
+)
+def test_prices_below_a_cent_are_told(before, after, line):
+    made = replace(plan([]), hourly_before=Decimal(before), hourly_after=Decimal(after))
+
+    assert line in render_plan(made, PlanView())
+
+
+def test_nodes_that_lost_their_record_are_ranges_in_their_order():
+    orphans = tuple(
+        Drift(DriftKind.ORPHANED, address(f"clusters.train.nodes[{number}]"), "runpod", text="carries our mark")
+        for number in (7, 0, 2, 1)
+    )
+
+    assert "# clusters.train.nodes[0..2,7] carries our mark" in render_plan(
+        replace(plan([]), drift=orphans), PlanView()
+    )
