@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.compare import Bounds, Row, compare_all
+from bench.emulated import Emulated, measure_emulated
 from bench.engines import Engine, engines, is_installed
 from bench.graphs import Graph, Shape
 from bench.reading import Reading, measure_reading
@@ -26,20 +27,23 @@ def main() -> int:
     bounds = Bounds(arguments.limit, arguments.rounds)
     startups: list[Startup] = []
     readings: list[Reading] = []
+    emulated = Emulated()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         if "startup" in arguments.parts:
             startups = measure_startup(Path(folder), bounds.limit_seconds)
         if "reading" in arguments.parts:
             readings = measure_reading(Path(folder), bounds.limit_seconds)
+        if "emulated" in arguments.parts:
+            emulated = measure_emulated(Path(folder))
     graphs = _graphs(arguments.shapes, arguments.sizes) if "compare" in arguments.parts else []
     rows = compare_all(installed, graphs, bounds, _say)
-    results = Results(_setting(installed, bounds), startups, readings, rows)
+    results = Results(_setting(installed, bounds), startups, readings, emulated, rows)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(asdict(results), indent=1) + "\n")
     text = markdown(results)
     print(text)
     outputs = [*(one.wrong for one in startups), *(one.wrong for one in readings), *(one.wrong for one in rows)]
-    if wrong := [output for output in outputs if output]:
+    if wrong := [output for output in (*outputs, emulated.wrong) if output]:
         print("No page is written, something did not do what was measured:", *wrong, sep="\n", file=sys.stderr)
         return 1
     if arguments.page:
@@ -49,7 +53,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--parts", type=_words, default=["startup", "reading", "compare"])
+    parser.add_argument("--parts", type=_words, default=["startup", "reading", "emulated", "compare"])
     parser.add_argument("--engines", type=_words, default=[engine.name for engine in engines()])
     parser.add_argument("--shapes", type=_words, default=[shape.value for shape in Shape])
     parser.add_argument("--sizes", type=_words, default=["100", "1000", "5000", "10000"])

@@ -24,6 +24,8 @@ class Row:
     peak_mb: float | None = None
     written_bytes: int | None = None
     state_bytes: int | None = None
+    stopped_after: float | None = None
+    """Seconds after which it was stopped, unfinished: it takes longer than that."""
     note: str = ""
     wrong: str = ""
     """The end of what the step printed, when that was not what it had to print."""
@@ -107,7 +109,7 @@ def _hopeless(row: Row, smaller: Sequence[Row], limit_seconds: float) -> str:
 def _measure(engine: Engine, graph: Graph, row: Row, folder: Path, limit_seconds: float) -> Row:
     measured = _command(engine, engine.arguments(row.step), folder, limit_seconds)
     if measured.status is None:
-        return replace(row, note=f"not finished in {limit_seconds:.0f} s")
+        return replace(row, stopped_after=limit_seconds, note=f"not finished in {limit_seconds:.0f} s")
     expected = engine.expected(row.step, graph)
     if measured.status or expected not in measured.output:
         return replace(row, note=f"exit {measured.status}, without `{expected}`", wrong=measured.output)

@@ -1,14 +1,16 @@
 """Writes what was measured as Markdown tables, into the marked part of `docs/performance.md` or to the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.compare import Row
+from bench.emulated import Emulated, Makespan
 from bench.engines import Step
 from bench.graphs import Shape
 from bench.reading import Reading
 from bench.startup import Startup
+from bench.targets import Verdict, verdicts
 
 BEGIN = "<!-- measured: begin -->"
 END = "<!-- measured: end -->"
@@ -20,15 +22,20 @@ class Results:
     """One sentence each: machine, versions, limits."""
     startups: Sequence[Startup]
     readings: Sequence[Reading]
+    emulated: Emulated
     rows: Sequence[Row]
 
 
 def markdown(results: Results) -> str:
     parts = ["\n".join(f"- {sentence}" for sentence in results.setting)]
+    found = verdicts(results.startups, results.readings, results.emulated, results.rows)
+    parts += ["### Targets", _verdict_table(found)]
     if results.startups:
         parts += ["### Starting", _startup_table(results.startups)]
     if results.readings:
         parts += ["### Reading a spec of 10,000 clusters", _reading_table(results.readings)]
+    if results.emulated.makespans:
+        parts += ["### Apply with latency, in virtual time", _makespan_table(results.emulated.makespans)]
     if results.rows:
         engines = list(dict.fromkeys(row.engine for row in results.rows))
         parts += [
@@ -78,6 +85,21 @@ def _reading_table(readings: Sequence[Reading]) -> str:
     lines = ["| reader | seconds | peak MB |", "|---|---:|---:|"]
     for reading in readings:
         lines.append(f"| {reading.reader} | {_number(reading.seconds)} | {reading.peak_mb:.0f} |")
+    return "\n".join(lines)
+
+
+def _verdict_table(found: Iterable[Verdict]) -> str:
+    words = {True: "yes", False: "**no**", None: "not measured"}
+    lines = ["| target | met | measured |", "|---|---|---|"]
+    lines += [f"| {one.target} | {words[one.met]} | {one.measured} |" for one in found]
+    return "\n".join(lines)
+
+
+def _makespan_table(makespans: Sequence[Makespan]) -> str:
+    lines = ["| graph | shortest possible | gpuplan | ratio |", "|---|---:|---:|---:|"]
+    for one in makespans:
+        ratio = one.seconds / one.bound_seconds
+        lines.append(f"| {one.title} | {one.bound_seconds:,.0f} s | {one.seconds:,.0f} s | {ratio:.2f} |")
     return "\n".join(lines)
 
 

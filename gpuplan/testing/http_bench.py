@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpuplan.core.desired import Kind, ProviderBlock
+from gpuplan.core.desired import ProviderBlock
 from gpuplan.core.errors import ProviderError
 from gpuplan.core.observed import Status
 from gpuplan.core.offers import OfferQuery
@@ -68,10 +68,13 @@ class HttpBench(Bench):
 
     emulator: Emulated = field(kw_only=True)
     type: ProviderType = field(kw_only=True)
+    options: Mapping[str, JsonValue] = field(default_factory=dict, kw_only=True)
+    """Of the provider block, for every account."""
     opened: list[Provider] = field(default_factory=list, kw_only=True)
 
     def open(self, options: Mapping[str, JsonValue], *, emulator: str | None = None) -> Provider:
         """Another account of the same type; without `emulator` as if it were the real one, in an empty environment."""
+        options = {**self.options, **options}
         block = ProviderBlock(self.type.name, self.type.name, options, ())
         context = OpenContext(block, self.clock, {"HOME": "/nonexistent"}, Redactor(), emulator)
         self.opened.append(self.type.open(self.type.options.model_validate(options), context))
@@ -81,7 +84,7 @@ class HttpBench(Bench):
         """An account whose credentials all are `key`."""
         opener = self.type.open
         assert isinstance(opener, HttpOpener)
-        wanted = opener.profile(self.type.options.model_validate({})).credentials
+        wanted = opener.profile(self.type.options.model_validate(self.options)).credentials
         endpoint = f"{self.emulator.url}/{self.type.name}{public_path}"
         return self.open({"endpoint": endpoint, **{name: key for name, one in wanted.items() if one.required}})
 
@@ -120,19 +123,19 @@ class HttpBench(Bench):
         """The verbs that change a node and that this provider has; delete is the last."""
         can_stop = isinstance(self.provider, CanStop)
         return [
-            v for v in EFFECTS if v == "delete" or (can_stop if v != "update" else bool(self.changes.get(Kind.NODE)))
+            v for v in EFFECTS if v == "delete" or (can_stop if v != "update" else bool(self.changes.get(self.main)))
         ]
 
     async def live_through(self) -> None:
         """Every verb on every kind, once."""
-        await self.do("health", await self.make(Kind.NODE))
+        await self.do("health", await self.make(self.main))
         for kind in self.asks:
             made = await self.make(kind)
-            for verb in ("offers", "list", "get") if kind is Kind.NODE else ("list", "get"):
+            for verb in ("offers", "list", "get") if kind is self.main else ("list", "get"):
                 await self.do(verb, made)
             if self.changes.get(kind):
                 await self.do("update", made)
-            if kind is Kind.NODE and isinstance(self.provider, CanStop):
+            if kind is self.main and isinstance(self.provider, CanStop):
                 await self.until(replace(made, seen=await self.provider.stop(kind, made.remote_id)), Status.STOPPED)
                 await self.until(replace(made, seen=await self.provider.start(kind, made.remote_id)), Status.RUNNING)
             await self.until_gone(kind, made.remote_id)

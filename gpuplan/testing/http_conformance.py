@@ -10,14 +10,15 @@ an emulator can do to an account.
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from gpuplan.core.desired import Kind, ProviderBlock
+from gpuplan.core.capabilities import Listing
+from gpuplan.core.desired import ProviderBlock
 from gpuplan.core.errors import (
     AuthFailed,
     NoCredentials,
@@ -29,8 +30,9 @@ from gpuplan.core.errors import (
     Refused,
     Unavailable,
 )
+from gpuplan.core.marks import Mark
 from gpuplan.core.observed import GONE, Observed, Status
-from gpuplan.core.ports import HasSsh, OpenContext, ProviderType
+from gpuplan.core.ports import CanForesee, HasSsh, OpenContext, Want
 from gpuplan.core.secret import Redactor
 from gpuplan.core.values import Attrs, JsonValue
 from gpuplan.testing.bench import Bench, Made
@@ -38,6 +40,7 @@ from gpuplan.testing.conformance import ExposedConformance, FiniteConformance
 from gpuplan.testing.emulated import Emulated, emulated
 from gpuplan.testing.http_bench import FAULTS, READS, FaultCase, HttpBench, outcome_of
 from gpuplan.testing.hurried import HurriedClock
+from gpuplan.testing.subject import Subject, lacks, no_declared_keys, no_delay, tried_unless
 
 
 def emulated_check(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -45,7 +48,8 @@ def emulated_check(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[.
 
     @functools.wraps(body)
     def run(self: "HttpProviderConformance", bench: HttpBench, **parameters: object) -> None:
-        bench.run(body(self, bench, **parameters))
+        if not lacks(body.__name__, Subject(bench.capabilities, bench.asks, type(self))):
+            bench.run(body(self, bench, **parameters))
 
     return run
 
@@ -53,16 +57,24 @@ def emulated_check(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[.
 faulty = pytest.mark.parametrize("fault", FAULTS, ids=str)
 
 
+def _no_pages(subject: Subject) -> str:
+    return "" if _http(subject).page_knobs else "its listings have no pages"
+
+
+def _no_quota(subject: Subject) -> str:
+    return "" if _http(subject).quota_knobs else "its emulator knows no quota"
+
+
+def _http(subject: Subject) -> "type[HttpProviderConformance]":
+    assert issubclass(subject.contract, HttpProviderConformance)
+    return subject.contract
+
+
 class HttpProviderConformance(FiniteConformance, ExposedConformance):
     """What a subclass must say: the type, what to ask for, and which stock runs out."""
 
-    provider_type: ClassVar[ProviderType]
-    asks: ClassVar[Mapping[Kind, Attrs]]
-    changes: ClassVar[Mapping[Kind, Attrs]] = {}
     shelf: ClassVar[Mapping[str, JsonValue]]
     """`gpu` and `region` of the stock that `asks[NODE]` is taken from."""
-    missing_id: ClassVar[str] = "00000000-0000-4000-8000-000000000000"
-    options: ClassVar[Mapping[str, JsonValue]] = {}
     knobs: ClassVar[Mapping[str, JsonValue]] = {}
     page_knobs: ClassVar[Mapping[str, JsonValue]] = {}
     """Knobs that make pages of two objects; empty where the provider has no pages."""
@@ -72,10 +84,22 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
     """Fields of a node, in the provider's words, with a status nobody has heard of."""
     create_method: ClassVar[str] = "POST"
     """Of the call that makes a node, so that faults meet it and not what is looked up before."""
+    create_route: ClassVar[str] = ""
+    """Its route as the emulator writes it, where other calls of that method go before it."""
+    crowd: ClassVar[Attrs] = {}
+    """What is asked for instead where many nodes are: of a marketplace's machines few are quite alike. None leaves an
+    attribute out."""
+    crowd_knobs: ClassVar[Mapping[str, int]] = {}
+    """Knobs that must grow with the number of nodes, and by how much for each of them."""
+    looks_per_node: ClassVar[int] = 0
+    """Calls about each single node that a refresh, or bringing it up, takes besides the listings: where those tell too
+    little, or a creation has several steps."""
     public_path: ClassVar[str] = ""
     """What the base URL has behind the host: `/v2`."""
     listing_calls: ClassVar[int] = 1
     """Calls that a listing of nodes takes while they fit on one page: one for each collection they are spread over."""
+    reads: ClassVar[Sequence[str]] = READS
+    """The verbs that ask the provider; its offers may be written down here instead."""
 
     @contextmanager
     def open_bench(self, folder: Path) -> Iterator[HttpBench]:
@@ -87,7 +111,15 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
             context = OpenContext(block, clock, {}, Redactor(), emulator.url)
             provider = type.open(type.options.model_validate(self.options), context)
             bench = HttpBench(
-                provider, clock, runner.run, self.asks, self.changes, self.missing_id, emulator=emulator, type=type
+                provider,
+                clock,
+                runner.run,
+                self.asks,
+                self.changes,
+                self.missing_id,
+                emulator=emulator,
+                type=type,
+                options=self.options,
             )
             try:
                 yield bench
@@ -97,7 +129,7 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
 
     async def fill(self, bench: Bench) -> Attrs:
         _emulator(bench).stock(provider=self.provider_type.name, available=0, **self.shelf)
-        return self.asks[Kind.NODE]
+        return self.asks[bench.main]
 
     async def vanish(self, bench: Bench, made: Made) -> None:
         _emulator(bench).node(self.own_id(made), vanish=True)
@@ -109,11 +141,15 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
         """The id by which the emulator knows an object, where the remote id is composite."""
         return made.remote_id.rpartition("/")[2]
 
+    def told_by(self, made: Made) -> str:
+        """The id of what `unknown_status` is the status of, where that is not the object itself."""
+        return self.own_id(made)
+
     @faulty
     @emulated_check
     async def test_rule_31_one_fault_on_a_read_is_not_noticed(self, bench: HttpBench, fault: FaultCase) -> None:
-        made = await bench.make(Kind.NODE)
-        for verb in READS:
+        made = await bench.make(bench.main)
+        for verb in self.reads:
             bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, 1))
             found = await bench.do(verb, made, bench.patient_for(fault))
             bench.emulator.clear_faults()
@@ -125,8 +161,8 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
     async def test_rule_32_a_fault_without_end_on_a_read_is_never_an_absence(
         self, bench: HttpBench, fault: FaultCase
     ) -> None:
-        made = await bench.make(Kind.NODE)
-        for verb in READS if fault.kind != "hang" else ("get",):
+        made = await bench.make(bench.main)
+        for verb in self.reads if fault.kind != "hang" else ("get",):
             bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, None))
             if fault.harmless:
                 assert await bench.do(verb, made), verb
@@ -141,8 +177,9 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
         self, bench: HttpBench, fault: FaultCase
     ) -> None:
         for times in (1, None):
-            want, mark = bench.ask(Kind.NODE)
-            aimed = {**fault.fields(bench.type.name, times), "method": self.create_method}
+            want, mark = bench.ask(bench.main)
+            fields = fault.fields(bench.type.name, times)
+            aimed = {**fields, "method": self.create_method, "route": self.create_route}
             bench.emulator.fault(fault.kind, **aimed)
             outcome = await outcome_of(bench.patient_for(fault).create(want, mark, bench.links))
             bench.emulator.clear_faults()
@@ -160,14 +197,22 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
                     assert 1 == len(living)
                 case _:
                     raise AssertionError(outcome)
-            await self._adopt(bench, mark.token, expected=len(living))
+            await self._adopt(bench, want, mark, expected=len(living))
 
-    async def _adopt(self, bench: HttpBench, token: str, *, expected: int) -> None:
-        """What a create left behind is found by its token, as the next run would."""
-        found = [seen for seen in (await bench.listed(Kind.NODE)).values() if seen.mark and seen.mark.token == token]
+    async def _adopt(self, bench: HttpBench, want: Want, mark: Mark, *, expected: int) -> None:
+        """What a create left behind is found by its token, or by what could be foreseen of it, as the next run would,
+        where there is a listing."""
+        if bench.capabilities.listing is Listing.NONE:
+            return
+        witness = bench.provider.witness(want, mark) if isinstance(bench.provider, CanForesee) else ""
+        found = [
+            seen
+            for seen in (await bench.listed(bench.main)).values()
+            if (seen.mark and seen.mark.token == mark.token) or (witness and seen.witness == witness)
+        ]
         assert expected == len(found)
         for seen in found:
-            await bench.until_gone(Kind.NODE, seen.remote_id)
+            await bench.until_gone(bench.main, seen.remote_id)
 
     @faulty
     @emulated_check
@@ -175,7 +220,7 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
         self, bench: HttpBench, fault: FaultCase
     ) -> None:
         for verb in bench.effects:
-            made = await bench.make(Kind.NODE)
+            made = await bench.make(bench.main)
             bench.emulator.fault(fault.kind, **fault.fields(bench.type.name, 1))
             outcome = await outcome_of(bench.do(verb, made, bench.patient_for(fault)))
             bench.emulator.clear_faults()
@@ -184,12 +229,12 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
                 assert isinstance(outcome, (OutcomeUnknown, ProtocolMismatch)), verb
                 await bench.do(verb, made)
             if verb == "delete":
-                await bench.until_gone(Kind.NODE, made.remote_id)
+                await bench.until_gone(bench.main, made.remote_id)
                 assert [] == bench.living(made.mark.token)
 
     @emulated_check
     async def test_rule_35_a_throttled_delete_without_end_did_nothing(self, bench: HttpBench) -> None:
-        made = await bench.make(Kind.NODE)
+        made = await bench.make(bench.main)
         bench.emulator.fault("status", provider=bench.type.name, status=429, probability=1.0)
         with pytest.raises(RateLimited):
             await bench.do("delete", made)
@@ -199,7 +244,7 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
 
     @emulated_check
     async def test_rule_36_credentials_that_are_not_accepted_say_so(self, bench: HttpBench) -> None:
-        made = await bench.make(Kind.NODE)
+        made = await bench.make(bench.main)
         stranger = bench.open_with_key("wrong-key-of-nobody", self.public_path)
         for verb in ("health", "list", "get", "delete"):
             with pytest.raises(AuthFailed) as caught:
@@ -226,30 +271,29 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
         assert 2 == len(set(accounts))
         assert not any("key-of" in account for account in accounts)
 
+    @tried_unless(_no_pages)
     @emulated_check
     async def test_rule_39_a_listing_is_read_to_its_last_page(self, bench: HttpBench) -> None:
-        if self.page_knobs:
-            sent = [await bench.send(*bench.ask(Kind.NODE)) for _ in range(5)]
-            bench.emulator.knobs(bench.type.name, self.page_knobs)
-            listed = await bench.listed(Kind.NODE)
+        sent = [await bench.send(*bench.ask(bench.main)) for _ in range(5)]
+        bench.emulator.knobs(bench.type.name, self.page_knobs)
+        listed = await bench.listed(bench.main)
 
-            assert {made.remote_id for made in sent} == set(listed)
+        assert {made.remote_id for made in sent} == set(listed)
 
+    @tried_unless(no_delay)
     @emulated_check
     async def test_rule_40_a_listing_may_lag_for_the_declared_time(self, bench: HttpBench) -> None:
-        delay = bench.capabilities.visibility_delay_seconds
-        if delay:
-            bench.emulator.consistency(bench.type.name, delay)
-            made = await bench.send(*bench.ask(Kind.NODE))
+        bench.emulator.consistency(bench.type.name, bench.capabilities.visibility_delay_seconds)
+        made = await bench.send(*bench.ask(bench.main))
 
-            assert made.remote_id in await bench.listed(Kind.NODE)
+        assert made.remote_id in await bench.listed(bench.main)
 
     @emulated_check
     async def test_rule_41_an_unknown_status_is_unknown_and_unknown_fields_are_ignored(self, bench: HttpBench) -> None:
-        made = await bench.make(Kind.NODE)
-        bench.emulator.node(self.own_id(made), set={**self.unknown_status, "brand_new": {"shape": [1]}})
-        seen = await bench.provider.get(Kind.NODE, made.remote_id)
-        listed = await bench.listed(Kind.NODE)
+        made = await bench.make(bench.main)
+        bench.emulator.node(self.told_by(made), set={**self.unknown_status, "brand_new": {"shape": [1]}})
+        seen = await bench.provider.get(bench.main, made.remote_id)
+        listed = await bench.listed(bench.main)
 
         assert seen is not None
         assert Status.UNKNOWN is seen.status
@@ -257,29 +301,29 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
 
     @emulated_check
     async def test_rule_42_a_preempted_node_is_seen_to_be_lost(self, bench: HttpBench) -> None:
-        made = await bench.make(Kind.NODE)
+        made = await bench.make(bench.main)
         bench.emulator.node(self.own_id(made), preempt=True)
-        seen = await bench.provider.get(Kind.NODE, made.remote_id)
+        seen = await bench.provider.get(bench.main, made.remote_id)
 
         assert seen is None or seen.status in {*GONE, Status.FAILED, Status.STOPPED}
 
+    @tried_unless(_no_quota)
     @emulated_check
     async def test_rule_43_a_quota_is_told_from_a_lack_of_capacity(self, bench: HttpBench) -> None:
-        if self.quota_knobs:
-            await bench.make(Kind.NODE)
-            bench.emulator.knobs(bench.type.name, self.quota_knobs)
-            want, mark = bench.ask(Kind.NODE)
-            with pytest.raises(QuotaExceeded):
-                await bench.provider.create(want, mark, bench.links)
+        await bench.make(bench.main)
+        bench.emulator.knobs(bench.type.name, self.quota_knobs)
+        want, mark = bench.ask(bench.main)
+        with pytest.raises(QuotaExceeded):
+            await bench.provider.create(want, mark, bench.links)
 
-            assert [] == bench.living(mark.token)
+        assert [] == bench.living(mark.token)
 
     @emulated_check
     async def test_rule_44_looking_at_all_nodes_costs_one_listing(self, bench: HttpBench) -> None:
         for _ in range(5):
-            await bench.send(*bench.ask(Kind.NODE))
+            await bench.send(*bench.ask(bench.main))
         bench.emulator.forget_calls()
-        await bench.provider.list(Kind.NODE, frozenset(made.remote_id for made in bench.made.values()))
+        await bench.provider.list(bench.main, frozenset(made.remote_id for made in bench.made.values()))
 
         assert self.listing_calls == len(bench.emulator.calls())
 
@@ -295,34 +339,34 @@ class HttpProviderConformance(FiniteConformance, ExposedConformance):
             assert not any(made.mark.token in line for line in lines)
         assert not any("gpuplan-emulator" in line for line in lines)
 
+    @tried_unless(no_declared_keys)
     @emulated_check
     async def test_rule_46_ssh_reaches_a_node_with_its_declared_key(self, bench: HttpBench) -> None:
-        if bench.capabilities.ssh and "ssh_keys" in bench.capabilities.kinds[Kind.NODE].attributes:
-            import asyncssh
+        import asyncssh
 
-            key = asyncssh.generate_private_key("ssh-ed25519")
-            made = await bench.make(Kind.NODE, ssh_keys=[key.export_public_key().decode().strip()])
-            assert isinstance(bench.provider, HasSsh)
-            target = bench.provider.ssh_target(made.seen)
-            assert target is not None
-            assert target.jump is not None
-            async with (
-                asyncssh.connect(
-                    target.jump.host, target.jump.port, username=target.jump.user, known_hosts=None, config=None
-                ) as jump,
-                asyncssh.connect(
-                    target.host,
-                    target.port,
-                    username=target.user,
-                    client_keys=[key],
-                    known_hosts=None,
-                    config=None,
-                    tunnel=jump,
-                ) as connection,
-            ):
-                result = await connection.run("echo hello > greeting; cat greeting; exit 3")
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        made = await bench.make(bench.main, ssh_keys=[key.export_public_key().decode().strip()])
+        assert isinstance(bench.provider, HasSsh)
+        target = bench.provider.ssh_target(made.seen)
+        assert target is not None
+        assert target.jump is not None
+        async with (
+            asyncssh.connect(
+                target.jump.host, target.jump.port, username=target.jump.user, known_hosts=None, config=None
+            ) as jump,
+            asyncssh.connect(
+                target.host,
+                target.port,
+                username=target.user,
+                client_keys=[key],
+                known_hosts=None,
+                config=None,
+                tunnel=jump,
+            ) as connection,
+        ):
+            result = await connection.run("echo hello > greeting; cat greeting; exit 3")
 
-            assert (3, "hello\n") == (result.exit_status, result.stdout)
+        assert (3, "hello\n") == (result.exit_status, result.stdout)
 
 
 def _emulator(bench: Bench) -> Emulated:

@@ -4,32 +4,21 @@ A `FakeClock` cannot wait for another process or thread to answer; this one real
 that share it boot, bill and limit on the same time.
 """
 
-import asyncio
 import random
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+
+from gpuplan.net.clock import ScaledClock
 
 
-class HurriedClock:
+class HurriedClock(ScaledClock):
     """A `core.ports.Clock`. Tokens and jitter are the same in every run with the same seed."""
 
     def __init__(
         self, *, speed: float = 1000.0, start: datetime = datetime(2026, 1, 1, tzinfo=UTC), seed: int = 0
     ) -> None:
-        self._speed = speed
-        self._start = start
-        self._began = time.monotonic()
+        super().__init__(start, speed)
         self._tokens = 0
         self._random = random.Random(seed)
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self.monotonic())
-
-    def monotonic(self) -> float:
-        return (time.monotonic() - self._began) * self._speed
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / self._speed)  # noqa: TID251  a clock is where sleeping ends
 
     def token(self) -> str:
         self._tokens += 1

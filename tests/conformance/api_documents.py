@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jsonschema
@@ -23,9 +24,11 @@ _METHODS = ("get", "put", "post", "delete", "patch")
 
 
 class ApiDocument:
-    """One OpenAPI document, 3.0 or 3.1."""
+    """One OpenAPI document, 2.0 to 3.1. `errors` is where it describes errors, when it does not say so itself."""
 
-    def __init__(self, document: dict[str, Any]) -> None:
+    def __init__(self, document: dict[str, Any], *, errors: str = "") -> None:
+        if "swagger" in document:
+            document = _of_today(document, errors)
         is_old = str(document["openapi"]).startswith("3.0")
         self._document = _with_null(document) if is_old else document
         specification = DRAFT4 if is_old else DRAFT202012
@@ -34,13 +37,21 @@ class ApiDocument:
         self._validator = jsonschema.Draft4Validator if is_old else jsonschema.Draft202012Validator
 
     @classmethod
-    def named(cls, name: str) -> "ApiDocument | None":
-        """The document in the folder the environment names; None without a folder, so that a test can say so."""
+    def named(
+        cls, name: str, *, errors: str = "", mended: Mapping[str, str] = MappingProxyType({})
+    ) -> "ApiDocument | None":
+        """The document in the folder the environment names; None without a folder, so that a test can say so.
+
+        `mended` are texts that it has wrong, such as patterns, and what is meant.
+        """
         folder = os.environ.get(VARIABLE)
         if not folder:
             return None
         path = Path(folder) / name
-        return cls(json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text()))
+        text = path.read_text()
+        for wrong, meant in mended.items():
+            text = text.replace(json.dumps(wrong), json.dumps(meant))
+        return cls(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text), errors=errors)
 
     def judge(self, exchanges: Iterable[Exchange], prefix: str) -> set[str]:
         """What does not fit, each finding once. `prefix` is what stands before the document's own paths."""
@@ -127,6 +138,54 @@ class ApiDocument:
                 target = target[step.replace("~1", "/").replace("~0", "~")]
             schema = target
         return schema
+
+
+def _of_today(document: dict[str, Any], errors: str) -> dict[str, Any]:
+    """An OpenAPI 2.0 document in the words of 3.0: bodies beside parameters, answers by their type."""
+    paths = {}
+    for template, item in document["paths"].items():
+        shared = [_found(document, parameter) for parameter in item.get("parameters", ())]
+        paths[template] = {
+            name: _operation_of_today(document, item[name], shared, errors) for name in item if name in _METHODS
+        }
+    return {**document, "openapi": "3.0.0", "paths": paths, "definitions": _either(document["definitions"])}
+
+
+def _operation_of_today(
+    document: dict[str, Any], operation: dict[str, Any], shared: list[dict[str, Any]], errors: str
+) -> dict[str, Any]:
+    parameters = [*shared, *(_found(document, parameter) for parameter in operation.get("parameters", ()))]
+    body = next((each["schema"] for each in parameters if each["in"] == "body"), None)
+    if body is not None and body.get("$ref", "").endswith(".Patch"):
+        # Of a patch it says no more than that it is an object: what is applied is a part of what comes back.
+        body = operation["responses"]["200"]["schema"]
+    answers = {status: {"content": _content(answer.get("schema"))} for status, answer in operation["responses"].items()}
+    if errors:
+        answers |= {"4XX": {"content": {"application/json": {"schema": {"$ref": errors}}}}}
+    found: dict[str, Any] = {"parameters": [each for each in parameters if each["in"] != "body"], "responses": answers}
+    return {**found, "requestBody": {"content": {"application/json": {"schema": body}}}} if body else found
+
+
+def _content(schema: dict[str, Any] | None) -> dict[str, Any]:
+    if schema is None:
+        return {}
+    return {"text/plain" if schema.get("type") == "string" else "application/json": {"schema": schema}}
+
+
+def _found(document: dict[str, Any], parameter: dict[str, Any]) -> dict[str, Any]:
+    named: dict[str, Any] = (
+        document["parameters"][parameter["$ref"].rpartition("/")[2]] if "$ref" in parameter else parameter
+    )
+    return named
+
+
+def _either(value: Any) -> Any:
+    """What may be a number or a text is written down as a text there."""
+    if isinstance(value, list):
+        return [_either(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {} if value.get("format") == "int-or-string" else {name: _either(item) for name, item in value.items()}
 
 
 def _with_null(value: Any) -> Any:

@@ -1,25 +1,18 @@
 """`hetzner` against its emulator: the contract, and the official document."""
 
-import base64
-import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from gpuplan.core.desired import Kind
 from gpuplan.core.errors import Conflict
-from gpuplan.core.marks import Mark
 from gpuplan.core.observed import Status
-from gpuplan.core.ports import CanStop, CanUpdate, Want
+from gpuplan.core.ports import CanStop, CanUpdate
 from gpuplan.core.values import Value
-from gpuplan.providers.hetzner import PROVIDER
 from gpuplan.testing.bench import Made
+from gpuplan.testing.contracts.hetzner import HetznerContract
 from gpuplan.testing.http_bench import HttpBench
-from gpuplan.testing.http_conformance import HttpProviderConformance
 from tests.conformance.api_documents import VARIABLE, ApiDocument
 
 GONE = "servers have no `datacenter` any more since July 2026, only their `location`"
@@ -35,50 +28,7 @@ DEVIATIONS: Mapping[str, str] = {
 """What does not fit the official document of May 2026, and why it is right all the same."""
 
 
-def public_key(seed: str) -> str:
-    """An Ed25519 key of the right form."""
-    blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + hashlib.sha256(seed.encode()).digest()
-    return f"ssh-ed25519 {base64.b64encode(blob).decode()} {seed}@example.com"
-
-
-class KeyedBench(HttpBench):
-    """A public key can be in a project once: every further ask is for another one."""
-
-    def ask(self, kind: Kind, **more: Value) -> tuple[Want, Mark]:
-        if kind is Kind.SSH_KEY and any(made.kind is kind for made in self.made.values()):
-            more.setdefault("public_key", public_key(str(len(self.made))))
-        return super().ask(kind, **more)
-
-
-class TestHetzner(HttpProviderConformance):
-    provider_type = PROVIDER
-    asks: ClassVar = {
-        Kind.NODE: {
-            "instance_type": "cpx22",
-            "region": "fsn1",
-            "image": "ubuntu-24.04",
-            "labels": {"team": "research"},
-        },
-        Kind.SSH_KEY: {"public_key": public_key("team")},
-        Kind.VOLUME: {"size_gb": 100, "region": "fsn1"},
-        Kind.NETWORK: {"rules": [{"port": 22, "from": "10.0.0.0/8"}, {"port": "8000-8010", "protocol": "udp"}]},
-    }
-    changes: ClassVar = {
-        Kind.NODE: {"labels": {"team": "production", "tier": "gold"}},
-        Kind.VOLUME: {"size_gb": 200},
-        Kind.NETWORK: {"rules": [{"port": 22, "from": "192.168.0.0/16"}]},
-    }
-    shelf: ClassVar = {"gpu": "cpx22", "region": "fsn1"}
-    missing_id = "999999999999"
-    page_knobs: ClassVar = {"most_per_page": 2}
-    quota_knobs: ClassVar = {"server_limit": 1}
-    public_path = "/v1"
-
-    @contextmanager
-    def open_bench(self, folder: Path) -> Iterator[HttpBench]:
-        with super().open_bench(folder) as bench:
-            yield KeyedBench(**{field.name: getattr(bench, field.name) for field in fields(bench)})
-
+class TestHetzner(HetznerContract):
     def test_the_official_document_judges_both_sides(
         self, bench: HttpBench, capsys: pytest.CaptureFixture[str]
     ) -> None:

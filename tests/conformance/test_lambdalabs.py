@@ -1,65 +1,22 @@
 """`lambda` against its emulator: the contract, and both sides against the official document."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
-from gpuplan.core.address import Address
 from gpuplan.core.desired import Kind
 from gpuplan.core.errors import Conflict, InvalidRequest, NoCapacity, QuotaExceeded
-from gpuplan.core.marks import Mark
-from gpuplan.core.ports import CanUpdate, Want
-from gpuplan.providers.lambdalabs import PROVIDER
+from gpuplan.core.ports import CanUpdate
+from gpuplan.testing.contracts.lambdalabs import PUBLIC_KEY, LambdaContract
 from gpuplan.testing.http_bench import HttpBench
-from gpuplan.testing.http_conformance import HttpProviderConformance
 from tests.conformance.api_documents import VARIABLE, ApiDocument
 
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpBYoKqHmF3jr7xkmI9YvNMM2bIXcSJ8vMfQ2vFKq1t team@example.com"
-OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ4rO0mHr1Vt0o3cE9bq4rWJX7n4P0l0u8y5b9w3c2d1 me@example.com"
-TEAM_KEY = "team"
 DEVIATIONS: Mapping[str, str] = {}
 """What does not fit the official document 1.10.0, and why it is right all the same."""
 
 
-class TestLambda(HttpProviderConformance):
-    provider_type = PROVIDER
-    asks: ClassVar = {
-        Kind.NODE: {
-            "gpu": "H100-80GB-SXM:1",
-            "instance_type": "gpu_1x_h100_sxm5",
-            "region": "us-east-1",
-            "image": "lambda-stack-24-04",
-            "ssh_keys": [PUBLIC_KEY],
-            "labels": {"team": "research"},
-        },
-        Kind.SSH_KEY: {"public_key": OTHER_KEY},
-        Kind.VOLUME: {"region": "us-east-1"},
-        Kind.NETWORK: {
-            "region": "us-east-1",
-            "rules": [
-                {"port": 22, "from": "0.0.0.0/0"},
-                {"port": "8000-8010", "protocol": "udp"},
-                {"protocol": "icmp"},
-            ],
-        },
-    }
-    changes: ClassVar = {Kind.NETWORK: {"rules": [{"port": 22, "from": "10.0.0.0/8"}]}}
-    shelf: ClassVar = {"gpu": "H100-80GB-SXM", "region": "us-east-1"}
-    missing_id = "0" * 32
-    quota_knobs: ClassVar = {"instance_limit": 1}
-    public_path = "/api/v1"
-
-    @contextmanager
-    def open_bench(self, folder: Path) -> Iterator[HttpBench]:
-        """With the key already there, so that a fault on a launch does not meet the adding of a key."""
-        with super().open_bench(folder) as bench:
-            bench.run(store_key(bench))
-            yield bench
-
+class TestLambda(LambdaContract):
     def test_the_official_document_judges_both_sides(
         self, bench: HttpBench, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -72,11 +29,6 @@ class TestLambda(HttpProviderConformance):
             return
 
         assert set(DEVIATIONS) == document.judge(bench.emulator.exchanges, "/lambda")
-
-
-async def store_key(bench: HttpBench) -> None:
-    want = Want(Address("ssh_keys", "team"), Kind.SSH_KEY, {"public_key": PUBLIC_KEY}, TEAM_KEY)
-    await bench.provider.create(want, Mark(bench.clock.token()), {})
 
 
 async def _everything(bench: HttpBench) -> None:

@@ -1,9 +1,6 @@
 """Every provider keeps the contract of `docs/adding-a-provider.md`."""
 
-import asyncio
-import os
 import re
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,17 +8,12 @@ from types import MappingProxyType
 from typing import Any
 
 from gpuplan.core.capabilities import Capabilities, Idempotency, Lease
-from gpuplan.core.desired import Kind, ProviderBlock
-from gpuplan.core.observed import Status
-from gpuplan.core.ports import OpenContext
-from gpuplan.core.secret import Redactor
+from gpuplan.core.desired import Kind
 from gpuplan.core.values import Attrs
-from gpuplan.net.clock import SystemClock
-from gpuplan.providers.registry import provider_types
 from gpuplan.testing.bench import Bench, Made
 from gpuplan.testing.clock import FakeClock
-from gpuplan.testing.conformance import ExposedConformance, FiniteConformance
-from gpuplan.testing.local import end_all_in, no_process_in
+from gpuplan.testing.conformance import ExposedConformance
+from gpuplan.testing.contracts.local import LocalContract
 from gpuplan.testing.memory import MemoryWorld, memory_provider
 from gpuplan.testing.memory_capabilities import memory_capabilities
 
@@ -29,46 +21,8 @@ CONTRACT = Path(__file__).parents[2] / "docs" / "adding-a-provider.md"
 LEASE = Lease(extendable=True, default_seconds=3600)
 
 
-class TestLocal(FiniteConformance, ExposedConformance):
-    @contextmanager
-    def open_bench(self, folder: Path) -> Iterator[Bench]:
-        local = provider_types()["local"]
-        options = local.options.model_validate({"root": str(folder), "inventory": [{"gpu": "H100-80GB", "count": 4}]})
-        context = OpenContext(ProviderBlock("local", "local", {}, ()), SystemClock(), os.environ, Redactor())
-        node: Attrs = {
-            "command": "echo begin; exec sleep 1000",
-            "env": {"A": "1"},
-            "gpu": "H100-80GB:1",
-            "restart": "never",
-            "labels": {"team": "x"},
-        }
-        changes: Attrs = {"command": ["sleep", "1001"], "env": {"A": "2"}, "labels": {"team": "y"}, "restart": "always"}
-        with asyncio.Runner() as runner:
-            yield Bench(
-                local.open(options, context),
-                SystemClock(),
-                runner.run,
-                asks={Kind.NODE: node, Kind.VOLUME: {"size_gb": 1}},
-                changes={Kind.NODE: changes, Kind.VOLUME: {"size_gb": 2}},
-            )
-            try:
-                runner.run(no_process_in(folder, SystemClock()))
-            finally:
-                end_all_in(folder)
-
-    async def fill(self, bench: Bench) -> Attrs:
-        await bench.make(Kind.NODE, gpu="H100-80GB:3")
-        return {"gpu": "H100-80GB:2"}
-
-    async def vanish(self, bench: Bench, made: Made) -> None:
-        # Another project of the same user, on the same registry.
-        await bench.until_gone(made.kind, made.remote_id)
-
-    async def fail(self, bench: Bench, made: Made) -> None:
-        pid = made.seen.facts["pid"]
-        assert isinstance(pid, int)
-        os.kill(pid, signal.SIGKILL)
-        await bench.until(made, Status.FAILED)
+class TestLocal(LocalContract):
+    """Its commands are run; the doubles below only write them down."""
 
 
 class MemoryConformance(ExposedConformance):

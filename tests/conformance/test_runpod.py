@@ -1,21 +1,16 @@
 """`runpod` against its emulator: the contract, and the traps of this provider."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import pytest
 
 from gpuplan.core.desired import Kind
 from gpuplan.core.errors import Conflict, NotFound
 from gpuplan.core.ports import CanLog
-from gpuplan.providers.runpod import PROVIDER
-from gpuplan.testing.bench import Bench, Made
+from gpuplan.testing.contracts.runpod import RunPodContract
 from gpuplan.testing.http_bench import HttpBench
-from gpuplan.testing.http_conformance import HttpProviderConformance
 from tests.conformance.api_documents import VARIABLE, ApiDocument
 
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpBYoKqHmF3jr7xkmI9YvNMM2bIXcSJ8vMfQ2vFKq1t team@example.com"
-IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 NEWER = "minVcpuCountPerGpu and minRamPerGpu are newer; they are sent where cpu or memory_gb is asked for"
 DEVIATIONS: Mapping[str, str] = {
     "POST /v2/pods: sends $.gpu: unevaluatedProperties false": NEWER,
@@ -26,45 +21,7 @@ DEVIATIONS: Mapping[str, str] = {
 """What does not fit the official document of August 2026, and why it is right all the same."""
 
 
-class TestRunPod(HttpProviderConformance):
-    provider_type = PROVIDER
-    asks: ClassVar = {
-        Kind.NODE: {
-            "gpu": "RTX4090:1",
-            "instance_type": "NVIDIA GeForce RTX 4090",
-            "region": "EU-RO-1",
-            "image": IMAGE,
-            "command": "echo hello; sleep infinity",
-            "disk_gb": 40,
-            "env": {"SEED": "1"},
-            "ports": ["8888/http", 22, 8000],
-        },
-        Kind.SSH_KEY: {"public_key": PUBLIC_KEY},
-        Kind.VOLUME: {"size_gb": 100, "region": "EU-RO-1", "type": "STANDARD"},
-    }
-    changes: ClassVar = {
-        Kind.NODE: {
-            "image": "ubuntu:24.04",
-            "command": ["sleep", "infinity"],
-            "disk_gb": 60,
-            "env": {"SEED": "2", "DEBUG": "1"},
-            "ports": [8000],
-            "labels": {"team": "research"},
-        },
-        Kind.VOLUME: {"size_gb": 200},
-    }
-    shelf: ClassVar = {"gpu": "RTX4090", "region": "EU-RO-1"}
-    missing_id = "nosuchpod00000"
-    page_knobs: ClassVar = {"page_size": 2}
-    quota_knobs: ClassVar = {"has_funds": False}
-
-    async def vanish(self, bench: Bench, made: Made) -> None:
-        if made.kind is Kind.SSH_KEY:
-            # The emulator knows no ids of keys: another user of the account takes it off the list.
-            await bench.provider.delete(made.kind, made.remote_id, bench.links)
-        else:
-            await super().vanish(bench, made)
-
+class TestRunPod(RunPodContract):
     def test_a_named_account_outlives_its_key(self, bench: HttpBench) -> None:
         endpoint = f"{bench.emulator.url}/runpod"
         keys, names = ("key-of-one", "key-of-two"), ("llama", "alpaca")

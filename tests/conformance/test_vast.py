@@ -1,18 +1,15 @@
 """`vast` against its emulator: the contract, and the official document."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import pytest
 
 from gpuplan.core.desired import Kind
 from gpuplan.core.ports import CanLog
-from gpuplan.providers.vast import PROVIDER
+from gpuplan.testing.contracts.vast import VastContract
 from gpuplan.testing.http_bench import HttpBench
-from gpuplan.testing.http_conformance import HttpProviderConformance
 from tests.conformance.api_documents import VARIABLE, ApiDocument
 
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpBYoKqHmF3jr7xkmI9YvNMM2bIXcSJ8vMfQ2vFKq1t team@example.com"
 CLIENT = "the official client sends it so"
 SHOWN = "the official client reads it so"
 DEVIATIONS: Mapping[str, str] = {
@@ -36,30 +33,7 @@ DEVIATIONS: Mapping[str, str] = {
 """What does not fit the official document of August 2026, and why it is right all the same."""
 
 
-class TestVast(HttpProviderConformance):
-    provider_type = PROVIDER
-    asks: ClassVar = {
-        Kind.NODE: {
-            "gpu": "RTX4090:1",
-            "region": "CA",
-            "disk_gb": 60,
-            "image": "vastai/base-image:cuda-12.8.1-auto",
-            "env": {"HF_HOME": "/workspace"},
-            "ports": [8000],
-            "labels": {"team": "research"},
-        },
-        Kind.SSH_KEY: {"public_key": PUBLIC_KEY},
-        Kind.VOLUME: {"size_gb": 50, "zone": "15000"},
-    }
-    changes: ClassVar = {Kind.NODE: {"labels": {"team": "production", "tier": "gold & more"}}}
-    shelf: ClassVar = {"gpu": "RTX4090", "region": "CA"}
-    missing_id = "99999999"
-    knobs: ClassVar = {"machines": 48, "rate_limited": False}
-    page_knobs: ClassVar = {"most_per_page": 2}
-    quota_knobs: ClassVar = {"instance_limit": 1}
-    unknown_status: ClassVar = {"actual_status": "quantum"}
-    create_method = "PUT"
-
+class TestVast(VastContract):
     def test_the_official_document_judges_both_sides(
         self, bench: HttpBench, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 
 from gpuplan.core.desired import Kind
 from gpuplan.core.ports import CanUpdate
-from gpuplan.providers.vultr import PROVIDER
+from gpuplan.testing.contracts.vultr import VultrContract
 from gpuplan.testing.http_bench import HttpBench
-from gpuplan.testing.http_conformance import HttpProviderConformance
 from tests.conformance.api_documents import VARIABLE, ApiDocument
 
-PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpBYoKqHmF3jr7xkmI9YvNMM2bIXcSJ8vMfQ2vFKq1t team@example.com"
 DEVIATIONS: Mapping[str, str] = {
     "GET /blocks/{block-id}: answers 404: not in the document": "it has 404 for deleting a block, and looking at one "
     "that is gone cannot answer anything else",
@@ -21,31 +18,7 @@ DEVIATIONS: Mapping[str, str] = {
 """What does not fit the official document of December 2023, and why it is right all the same."""
 
 
-class TestVultr(HttpProviderConformance):
-    provider_type = PROVIDER
-    asks: ClassVar = {
-        Kind.NODE: {
-            "gpu": "A100-80GB-PCIE:1",
-            "instance_type": "vcg-a100-12c-120g-80vram",
-            "region": "ewr",
-            "image": "Ubuntu 24.04 LTS x64",
-            "labels": {"team": "research"},
-        },
-        Kind.SSH_KEY: {"public_key": PUBLIC_KEY},
-        Kind.VOLUME: {"size_gb": 100, "region": "ewr", "type": "high_perf"},
-        Kind.NETWORK: {"rules": [{"port": 22, "from": "0.0.0.0/0"}, {"port": "8000-8010", "protocol": "udp"}]},
-    }
-    changes: ClassVar = {
-        Kind.NODE: {"labels": {"team": "production", "tier": "gold"}},
-        Kind.VOLUME: {"size_gb": 200},
-        Kind.NETWORK: {"rules": [{"port": 22, "from": "10.0.0.0/8"}]},
-    }
-    shelf: ClassVar = {"gpu": "A100-80GB-PCIE", "region": "ewr"}
-    page_knobs: ClassVar = {"most_per_page": 2}
-    quota_knobs: ClassVar = {"instance_limit": 1}
-    public_path = "/v2"
-    listing_calls = 2
-
+class TestVultr(VultrContract):
     def test_the_official_document_judges_both_sides(
         self, bench: HttpBench, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -439,48 +439,6 @@ def test_an_id_is_never_taken_for_a_path(machine: LocalMachine, remote_id: str) 
     machine.run(machine.open().delete(Kind.NODE, remote_id, {}))
 
 
-def test_setup_runs_in_the_workspace_with_the_environment_of_the_node(machine: LocalMachine) -> None:
-    node = machine.create(env={"A": "1"})
-    command = "echo $A $B; echo made > file; exit 4"
-    result = machine.run(machine.open().run(node.remote_id, command, {"B": "2"}))
-
-    assert (4, "1 2") == (result.status, result.tail)
-    assert "made\n" == (folder(machine, node.remote_id) / "workspace" / "file").read_text()
-    assert "1 2\n" == (folder(machine, node.remote_id) / "setup.log").read_text()
-
-
-def test_a_cancelled_setup_leaves_no_process(machine: LocalMachine) -> None:
-    node = machine.create()
-
-    async def begin_and_leave() -> None:
-        marker = folder(machine, node.remote_id) / "workspace" / "begun"
-        setup = asyncio.create_task(
-            machine.open().run(node.remote_id, "touch begun; setsid sleep 1000 & sleep 1001", {})
-        )
-        while not marker.exists():
-            await machine.clock.sleep(0.01)
-        setup.cancel()
-        await asyncio.wait([setup])
-
-    machine.run(begin_and_leave())
-
-    assert [node.facts["pid"]] == machine.processes
-
-
-def test_setup_dies_with_whoever_asked_for_it(machine: LocalMachine) -> None:
-    node = machine.create()
-    workspace = folder(machine, node.remote_id) / "workspace"
-    command = [sys.executable, "-I", "-S", local_supervisor.__file__, "once"]
-    runner = subprocess.Popen(command, cwd=workspace.parent, stdin=subprocess.PIPE)
-    assert runner.stdin is not None
-    request = {"command": "setsid sleep 1000 & sleep 1001", "env": dict(os.environ)}
-    runner.stdin.write(json.dumps(request).encode() + b"\n")
-    runner.stdin.close()
-
-    assert 128 + signal.SIGKILL == runner.wait()
-    assert [node.facts["pid"]] == machine.processes
-
-
 def test_logs_begin_where_the_tail_does(machine: LocalMachine) -> None:
     node = machine.create(command="seq 1 30000; printf unfinished")
     machine.until(node.remote_id, Status.FAILED)
