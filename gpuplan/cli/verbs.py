@@ -13,7 +13,7 @@ VERBS: Final = {
     "show": "print the state, or a saved plan",
     "graph": "print the dependency graph as DOT or Mermaid",
     "output": "print the outputs of the last apply",
-    "state": "list, show, move, remove, pull or push what the state has; migrate it to another place",
+    "state": "list, show, move, remove, pull or push what the state has; migrate, verify, recover",
     "import": "take over an object that exists already",
     "orphans": "list, adopt or destroy what carries our mark and is in no state",
     "offers": "print what the configured accounts rent now, and for how much",

@@ -239,8 +239,7 @@ class SshTarget:
     jump: "SshTarget | None" = None
     workspace: str | None = None
     """Where commands run, relative to the user's home; None: at the `workspace_path` of the capabilities."""
-    alias: str = ""
-    """The name its host key is remembered under; empty: that of the node, which is new with each node."""
+    alias: str = ""  # what its host key is remembered under, where that outlives the node
 
 
 @runtime_checkable

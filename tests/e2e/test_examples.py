@@ -16,7 +16,7 @@ from gpuplan.net.clock import SystemClock
 from gpuplan.testing.local import end_all_in, no_process_in
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LOCAL = ["quickstart", "rolling-replacement", "variables-and-for-each"]
+LOCAL = ["quickstart", "rolling-replacement", "service", "torchrun", "variables-and-for-each"]
 
 
 @dataclass(frozen=True)

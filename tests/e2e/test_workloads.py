@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,26 @@ import pytest
 
 COMMAND = str(Path(sys.executable).with_name("gpuplan"))
 PATIENCE_SECONDS = 60
+CLUSTERS = {
+    "vultr": "instance_type: vc2-1c-1gb\n    region: ewr\n    image: Ubuntu 24.04 LTS x64",
+    "hetzner": "instance_type: cx23\n    region: nbg1\n    image: ubuntu-24.04",
+    "runpod": "gpu: RTX4090:1\n    region: EU-RO-1\n    image: runpod/pytorch:2.8.0\n    ports: [22]",
+}
+BEHIND_SSH = """\
+version: 1
+project: units
+variables:
+  token: {{type: string, sensitive: true}}
+providers: {{{provider}: {{}}}}
+ssh_keys:
+  team: {{provider: {provider}, public_key: {public_key}}}
+clusters:
+  main:
+    provider: {provider}
+    nodes: 2
+    {cluster}
+    ssh_keys: ["${{ssh_keys.team}}"]
+"""
 CANARY = "canary-3b7e-secret"
 LOCAL = """\
 version: 1
@@ -98,11 +119,11 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def web(port: int, *, health: str = "/") -> str:
+def web(port: int) -> str:
     command = json.dumps(f"exec {sys.executable} -m http.server {port} --bind 127.0.0.1")
     return f"""
 services:
-  web: {{on: "${{clusters.main}}", nodes: 1, command: {command}, ports: [{port}], health: {{http: {health}}}}}
+  web: {{on: "${{clusters.main}}", nodes: 1, command: {command}, ports: [{port}], health: {{http: /}}}}
 outputs:
   web: "${{services.web.endpoint}}"
 """
@@ -122,7 +143,7 @@ def until(done: Callable[[], object]) -> None:
 def test_service_is_ready_when_it_answers_and_its_endpoint_is_an_output(user: User) -> None:
     user.apply(web(free_port()))
 
-    endpoint = json.loads(user.gpuplan("output", "--json"))["web"]["value"]
+    endpoint = json.loads(user.gpuplan("output", "--json"))["web"]
     with urllib.request.urlopen(endpoint, timeout=PATIENCE_SECONDS) as answer:
         assert 200 == answer.status
     assert "GET /" in user.gpuplan("logs", "services.web")
@@ -131,11 +152,12 @@ def test_service_is_ready_when_it_answers_and_its_endpoint_is_an_output(user: Us
 
 
 def test_service_that_never_answers_well_is_taken_away_again(user: User) -> None:
-    text = web(free_port(), health="/nowhere").replace("nodes: 1", "nodes: 1, timeouts: {create: 3s}")
+    unhealthy = "command: sleep 996, health: {command: exit 9}, timeouts: {create: 3s}"
+    text = f'services:\n  web: {{on: "${{clusters.main}}", {unhealthy}}}\n'
 
     output = user.apply(text, status=1)
 
-    assert "`/nowhere` answers 404" in output
+    assert "its health check ended with status 9" in output
     assert [] == user.units()
 
 
@@ -225,3 +247,43 @@ def test_image_is_run_by_the_container_engine_of_the_node(user: User) -> None:
     user.gpuplan("jobs", "wait")
     told = user.gpuplan("logs", "jobs.eval")
     assert "--env TOKEN" in told and "team/eval:1 sh -c python eval.py" in told
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("emulate")
+    command = [COMMAND, "emulate", "--providers", ",".join(CLUSTERS), "--port", "0", "--speed", "600", "--json"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdout is not None
+        try:
+            yield json.loads(served.stdout.readline())["url"]
+        finally:
+            served.send_signal(signal.SIGINT)
+            served.wait(PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("provider", CLUSTERS)
+def test_service_and_job_run_on_nodes_behind_ssh(provider: str, tmp_path: Path, emulator: str) -> None:
+    user = User(tmp_path, emulator=emulator)
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    user.environ["GPUPLAN_SSH_KEY"] = str(key)
+    public_key = json.dumps(key.with_suffix(".pub").read_text().strip())
+    user.head = BEHIND_SSH.format(provider=provider, cluster=CLUSTERS[provider], public_key=public_key)
+    port = free_port()
+    try:
+        user.apply(web(port) + job("echo rank $GPUPLAN_NODE_INDEX; exit 5", ", nodes: all"))
+        user.gpuplan("jobs", "wait", status=1)
+
+        assert {f"jobs.eval.nodes[{rank}]": ("failed", 5) for rank in (0, 1)} == user.jobs()
+        assert "rank 1\n" == user.gpuplan("logs", "jobs.eval.nodes[1]")
+        assert "No changes" in user.gpuplan("plan")
+        user.gpuplan("drift")
+    finally:
+        user.gpuplan("destroy", "--auto-approve")
+    until(lambda: not is_open(port))
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gpuplan.cli.call import address
+from gpuplan.cli.commands.mend import recover, rekey, verify
 from gpuplan.cli.commands.migrate import TAKES as MIGRATE_TAKES
 from gpuplan.cli.commands.migrate import migrate, migrate_flags
 from gpuplan.cli.commands.planning_flags import lock_flag
@@ -25,6 +26,9 @@ _TAKES = {
     "push": "FILE",
     "settle": TAKES,
     "migrate": MIGRATE_TAKES,
+    "verify": "",
+    "recover": "",
+    "rekey": "",
 }
 
 
@@ -32,7 +36,7 @@ def arguments(parser: Parser) -> None:
     parser.epilog = "; ".join(f"state {verb} {takes}".strip() for verb, takes in _TAKES.items())
     parser.add_argument("action", metavar="ACTION", type=choice(*_TAKES), help=", ".join(_TAKES))
     parser.add_argument("names", metavar="NAME", nargs="*", help="addresses; for push a file, `-` for standard input")
-    parser.flag("--auto-approve", action="store_true", help="settle: do not ask")
+    parser.flag("--auto-approve", "--yes", action="store_true", help="settle, recover: do not ask")
     migrate_flags(parser)
     lock_flag(parser)
 
@@ -56,6 +60,12 @@ def run(call: "Call") -> int:
             return settle(call, names)
         case "migrate", 0:
             return migrate(call)
+        case "verify", 0:
+            return verify(call)
+        case "recover", 0:
+            return recover(call)
+        case "rekey", 0:
+            return rekey(call)
         case _:
             raise usage_error(f"`gpuplan state {action}` takes {_TAKES[action] or 'nothing'}")
 

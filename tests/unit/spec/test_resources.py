@@ -277,3 +277,36 @@ def test_firewall_rules_open_a_port_a_range_or_all_of_a_protocol() -> None:
     assert [{"port": 22}, {"port": "8000-8010", "protocol": "udp"}, {"protocol": "icmp"}] == desired.candidates[
         0
     ].attrs["rules"]
+
+
+def test_service_runs_on_every_node_and_job_on_one_unless_they_say_otherwise() -> None:
+    text = (
+        HEAD
+        + """
+clusters:
+  serve: {provider: cloud, nodes: 3, gpu: L4}
+services:
+  all: {on: "${clusters.serve}", command: a}
+  some: {on: "${clusters.serve}", nodes: 2, command: a}
+  named: {on: "${clusters.serve.nodes[1]}", command: a}
+jobs:
+  one: {on: "${clusters.serve}", command: a}
+  ranks: {on: "${clusters.serve}", nodes: all, command: a}
+"""
+    )
+    found = read(text)
+
+    sizes = {name: sum(1 for each in found.instances if each.name == name) for name in ("all", "some", "one", "ranks")}
+    assert {"all": 3, "some": 2, "one": 1, "ranks": 3} == sizes
+    assert Ref(Address("clusters", "serve", None, 1)) == attrs(found, "services.named")["on"]
+    nodes = [Address("clusters", "serve", None, index) for index in range(3)]
+    assert [Ref(node) for node in nodes] == attrs(found, "jobs.ranks.nodes[2]")["peers"]
+    assert set(nodes) == found.instances[Address("jobs", "ranks", None, 2)].depends_on
+
+
+def test_service_on_more_nodes_than_there_are_is_refused() -> None:
+    clusters = "clusters: {serve: {provider: cloud, nodes: 3}}\n"
+
+    assert ["out-of-range"] == ids(
+        HEAD + clusters + "services: {web: {on: '${clusters.serve}', nodes: 4, command: a}}\n"
+    )
