@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from gpuplan.emulators.desk import Desk
+from gpuplan.emulators.pipes import carry
 from gpuplan.emulators.site import Site
 from gpuplan.emulators.world import Thing
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 _BLOCK = 65536
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_LAST_WORDS_SECONDS = 0.5
 _WAITERS = ThreadPoolExecutor(512, "gpuplan-node")
 """One thread for every command that runs on an emulated node."""
 
@@ -173,20 +173,14 @@ async def run_shell(
         pipes = dict.fromkeys(pipes, its)
         environment["TERM"] = terminal
     child = await _in_thread(_start, command, home, environment, pipes)
-    if terminal:
-        os.close(its)
-        await process.redirect(stdin=os.dup(ours), stdout=ours)
-    else:
-        # The end of the one stream must not end what the other has still to say.
-        await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr, send_eof=False)
+    ended = asyncio.ensure_future(_in_thread(child.wait))
     try:
-        status = await _in_thread(child.wait)
-        if not terminal:
-            with contextlib.suppress(TimeoutError):
-                # As OpenSSH does: what the command left running may hold its output, and does not hold up its end.
-                async with asyncio.timeout(_LAST_WORDS_SECONDS):
-                    await process.stdout.drain()
-                    await process.stderr.drain()
+        if terminal:
+            os.close(its)
+            await process.redirect(stdin=os.dup(ours), stdout=ours)
+            status = await ended
+        else:
+            status = await carry(process, child, ended)
         process.exit(status if status >= 0 else 128 - status)
         await process.wait_closed()
     finally:

@@ -2,7 +2,6 @@
 
 import asyncio
 import posixpath
-import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,17 +11,15 @@ import asyncssh
 from gpuplan.core.errors import InvalidRequest, NotFound, OutcomeUnknown
 from gpuplan.core.ports import ExecResult
 from gpuplan.net.lines import LineSplitter, Tail
-from gpuplan.net.ssh_archive import BLOCK, packed, unpacked
+from gpuplan.net.ssh_archive import BLOCK, MISSING, giving, is_folder, packed, taking, unpacked
 from gpuplan.net.ssh_errors import Node, copying, working
 from gpuplan.net.ssh_script import Script, fed, leashed
-from gpuplan.net.ssh_session import STDERR, STDOUT, Session
+from gpuplan.net.ssh_session import LAST_WORDS_SECONDS, STDERR, STDOUT, Session
 from gpuplan.net.threads import run_blocking
 
 SESSIONS = 8
 """Commands at once over one connection: OpenSSH allows ten sessions, and file transfer takes one too."""
 _CLOSING_SECONDS = 5
-_MISSING = 74
-"""Exit status of a copy whose source is not there."""
 _NO_SFTP = (asyncssh.ChannelOpenError, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.SFTPEOFError)
 
 
@@ -103,16 +100,16 @@ class SshChannel:
     async def put(self, source: Path, target: str) -> None:
         to = f"copy `{source}` onto"
         with copying(self._node, to):
-            is_folder = await run_blocking(_is_folder, source)
+            recurse = await run_blocking(is_folder, source)
             try:
                 async with self._connection.start_sftp_client() as sftp:
                     await sftp.makedirs(self._workspace, exist_ok=True)
-                    await sftp.put(str(source), self._place(target), recurse=is_folder, preserve=True)
+                    await sftp.put(str(source), self._place(target), recurse=recurse, preserve=True)
                     return
             except _NO_SFTP:
                 # The node may have no SFTP server at all. What else is wrong shows again.
                 pass
-            await self._put_by_shell(source, target, is_folder=is_folder)
+            await self._put_by_shell(source, target)
 
     async def get(self, source: str, target: Path) -> None:
         to = f"copy `{source}` from"
@@ -130,38 +127,36 @@ class SshChannel:
         """A path of the node, as its file server takes it: relative ones begin at the user's home there."""
         return path[2:] or "." if path.startswith("~/") else posixpath.join(self._workspace, path)
 
-    async def _put_by_shell(self, source: Path, target: str, *, is_folder: bool) -> None:
-        name = shlex.quote(source.resolve().name)
-        script = f'{_destination(target)}; [ -d "$d" ] && d=${{d%/}}/{name}\n'
-        script += 'mkdir -p "$d" && tar -xf - -C "$d"' if is_folder else 'cat >"$d"'
-        if not is_folder:
-            script += f' && chmod {source.stat().st_mode & 0o777:o} "$d"'
-        async with self._session(fed(script, env={}, workspace=self._workspace)) as session:
+    async def _put_by_shell(self, source: Path, target: str) -> None:
+        script = fed(taking(source, target), env={}, workspace=self._workspace)
+        async with self._session(script) as session:
             blocks = await run_blocking(packed, source)
             await session.send(blocks)
             session.end_input()
             await self._ended(session, f"copy `{source}` onto", lambda block: None)
 
     async def _get_by_shell(self, source: str, target: Path) -> None:
-        script = f"{_destination(source)}\n"
-        script += f'[ -e "$d" ] || exit {_MISSING}\n'
-        script += 'if [ -d "$d" ]; then echo folder; tar -cf - -C "$d" .; else echo file; cat "$d"; fi'
-        copy = leashed(script, env={}, workspace=self._workspace)
-        name = posixpath.basename(source.rstrip("/"))
-        async with unpacked(name, target) as keep, self._session(copy) as session:
-            await self._ended(session, f"copy `{source}` from", keep)
+        to = f"copy `{source}` from"
+        script = leashed(giving(source), env={}, workspace=self._workspace)
+        name, short = (
+            posixpath.basename(source.rstrip("/")),
+            self._node.failure(to, "it came short; nothing was written here"),
+        )
+        async with unpacked(name, target, short) as keep, self._session(script) as session:
+            await self._ended(session, to, keep)
 
     async def _ended(self, session: Session, to: str, keep: Callable[[bytes], object]) -> None:
         """Wait for a copy by the shell. Raises what it said when it did not work."""
         said = b""
-        async for stream, block in session.output():
+        # It leaves nothing running, so its streams end, however slow the way is.
+        async for stream, block in session.output(patience_seconds=None):
             if stream == STDOUT:
                 keep(block)
             else:
                 said += block
         if session.status is None:
             raise asyncssh.ConnectionLost("the connection ended before the copy did")
-        if session.status == _MISSING:
+        if session.status == MISSING:
             raise NotFound(self._node.failure(to))
         if session.status:
             tail = Tail(self._redact)
@@ -205,20 +200,9 @@ async def _within(seconds: float, work: Awaitable[None]) -> None:
 async def _lines(session: Session) -> AsyncIterator[str]:
     """Of both streams, each line whole."""
     splitters = {STDOUT: LineSplitter(), STDERR: LineSplitter()}
-    async for stream, block in session.output():
+    async for stream, block in session.output(patience_seconds=LAST_WORDS_SECONDS):
         for line in splitters[stream].feed(block):
             yield line
     for splitter in splitters.values():
         for line in splitter.end():
             yield line
-
-
-def _is_folder(source: Path) -> bool:
-    """Raises OSError for what is not there."""
-    source.stat()
-    return source.is_dir()
-
-
-def _destination(path: str) -> str:
-    home = path.startswith("~/")
-    return f"d={'$HOME/' if home else ''}{shlex.quote(path[2:] if home else path)}"

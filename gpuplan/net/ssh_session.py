@@ -11,7 +11,7 @@ import asyncssh
 
 _ENOUGH = 1 << 20
 """Bytes that may wait to be read before the node is asked to pause."""
-_LAST_WORDS_SECONDS = 0.5
+LAST_WORDS_SECONDS = 0.5
 """How long after its end a command's output is waited for: what it left running may hold the streams open for ever."""
 STDOUT, STDERR = 0, 1
 
@@ -77,8 +77,9 @@ class Session(asyncssh.SSHClientSession[bytes]):
         with contextlib.suppress(BrokenPipeError):
             self._channel.write_eof()
 
-    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Blocks with the stream they come from, until the command is over."""
+    async def output(self, *, patience_seconds: float | None) -> AsyncIterator[tuple[int, bytes]]:
+        """Blocks with the stream they come from, until the command is over: its streams have ended, or it has and
+        nothing came for `patience_seconds`."""
         while True:
             while self._blocks:
                 stream, block = self._blocks.popleft()
@@ -90,7 +91,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
                 return
             self._changed.clear()
             try:
-                async with asyncio.timeout(None if self.status is None else _LAST_WORDS_SECONDS):
+                async with asyncio.timeout(None if self.status is None else patience_seconds):
                     await self._changed.wait()
             except TimeoutError:
                 return

@@ -6,7 +6,6 @@ Every message begins with the number of its channel. Used by adapters whose node
 import asyncio
 import json
 import posixpath
-import shlex
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from gpuplan.core.values import JsonValue
 from gpuplan.net.exchange import Lost, Socket
 from gpuplan.net.lines import LineSplitter, Tail
 from gpuplan.net.payload import dig
-from gpuplan.net.ssh_archive import BLOCK, packed, unpacked
+from gpuplan.net.ssh_archive import BLOCK, giving, packed, taking, unpacked
 from gpuplan.net.ssh_script import Script, fed, leashed
 from gpuplan.net.threads import run_blocking
 
@@ -71,25 +70,23 @@ class PodChannel:
     async def put(self, source: Path, target: str) -> None:
         to = f"copy `{source}` onto"
         try:
-            is_folder = await run_blocking(_is_folder, source)
+            script = await run_blocking(taking, source, target)
             blocks = await run_blocking(packed, source)
         except OSError as exc:
             fact = f"`{source}`: {(exc.strerror or str(exc)).lower()}"
             raise InvalidRequest(self._failure(to, fact)) from exc
-        name = shlex.quote(source.resolve().name)
-        script = f'{_place(target)}; [ -d "$d" ] && d=${{d%/}}/{name}\n'
-        script += 'mkdir -p "$d" && tar -xf - -C "$d"' if is_folder else 'cat >"$d"'
         async with self._session(self._script(fed, script, {}), to) as socket:
             await self._feed(socket, blocks)
             await self._copied(socket, to, lambda block: None)
 
     async def get(self, source: str, target: Path) -> None:
         to = f"copy `{source}` from"
-        script = f"{_place(source)}\n"
-        script += '[ -e "$d" ] || { echo "no such file" >&2; exit 1; }\n'
-        script += 'if [ -d "$d" ]; then echo folder; tar -cf - -C "$d" .; else echo file; cat "$d"; fi'
-        name = posixpath.basename(source.rstrip("/"))
-        async with unpacked(name, target) as keep, self._session(self._script(leashed, script, {}), to) as socket:
+        name, short = (
+            posixpath.basename(source.rstrip("/")),
+            self._failure(to, "it came short; nothing was written here"),
+        )
+        script = self._script(leashed, giving(source), {})
+        async with unpacked(name, target, short) as keep, self._session(script, to) as socket:
             await self._copied(socket, to, keep)
 
     @asynccontextmanager
@@ -242,14 +239,3 @@ async def _carry(socket: Socket, reader: asyncio.StreamReader, writer: asyncio.S
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, Exception) and not isinstance(outcome, (Lost, OSError)):
                 raise outcome
-
-
-def _is_folder(source: Path) -> bool:
-    """Raises OSError for what is not there."""
-    source.stat()
-    return source.is_dir()
-
-
-def _place(path: str) -> str:
-    home = path.startswith("~/")
-    return f"d={'$HOME/' if home else ''}{shlex.quote(path[2:] if home else path)}"

@@ -114,6 +114,16 @@ def test_megabytes_go_in_and_come_out_whole(
     run(main())
 
 
+def test_input_that_ends_while_a_command_still_reads_arrives_whole(kind: str, tmp_path: Path, visitor: Visitor) -> None:
+    async def main() -> None:
+        async with server(kind, tmp_path / "a", visitor.public_key) as place, Way(visitor, place) as channel:
+            runs = [channel.run("wc -c", env={}, stdin=bytes(size)) for size in range(100_000, 500_000, 10_000)]
+            results = await asyncio.gather(*runs)
+        assert [str(size) for size in range(100_000, 500_000, 10_000)] == [result.tail.strip() for result in results]
+
+    run(main())
+
+
 def test_one_connection_carries_more_commands_than_a_server_allows_at_once(
     kind: str, tmp_path: Path, visitor: Visitor
 ) -> None:
