@@ -227,7 +227,6 @@ class HasChannel(Protocol):
 
     async def channel(self, remote_id: str, member: int | None = None) -> Channel:
         """`member` is the index of a node within a group."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +291,7 @@ class OpenContext:
     redactor: Redactor
     emulator: str | None = None
     """Base URL of an emulator that stands in for every HTTP provider."""
+    folder: str = ""  # of the project: where relative paths of the block begin
 
 
 @dataclass(frozen=True, slots=True)

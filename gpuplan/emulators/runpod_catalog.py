@@ -54,6 +54,8 @@ GPUS: Mapping[str, GpuType] = {
         GpuType("NVIDIA L4", "L4", "L4", 24, "0.39", "0", 4, ("EU-RO-1", "US-KS-2"), "AMPERE_24"),
         GpuType("NVIDIA GeForce RTX 4090", "RTX 4090", "RTX4090", 24, "0.69", "0.34", 8,
                 ("EU-RO-1", "EU-SE-1", "US-KS-2"), "ADA_24"),
+        GpuType("NVIDIA A40", "A40", "A40", 48, "0.40", "0.35", 8, ("EU-SE-1", "US-KS-2"), "AMPERE_48"),
+        GpuType("NVIDIA L40S", "L40S", "L40S", 48, "0.86", "0.79", 8, ("EU-RO-1", "US-KS-2"), "ADA_48_PRO"),
         GpuType("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada", "RTX6000Ada", 48, "0.77", "0.74", 4,
                 ("US-IL-1",), "ADA_48_PRO"),
         GpuType("NVIDIA A100 80GB PCIe", "A100 PCIe", "A100-80GB-PCIE", 80, "1.39", "1.19", 8,

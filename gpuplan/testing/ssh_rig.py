@@ -45,7 +45,7 @@ class Machine:
         (self.folder / "bin").mkdir(parents=True, exist_ok=True)
         if self.gpus:
             lines = "".join(f"echo 'GPU-{self.name}-{n}, {gpu}'\n" for n, gpu in enumerate(self.gpus))
-            self.stub("nvidia-smi", f'case $* in *--query-gpu=*) {lines or ":"};; esac')
+            self.stub("nvidia-smi", f"case $* in *--query-gpu=*) {lines or ':'};; esac")
 
     @property
     def directory(self) -> Path:
@@ -142,7 +142,11 @@ class Rig:
         return machine
 
     def open(
-        self, hosts: Sequence[JsonValue] | None = None, *, environ: Mapping[str, str] | None = None, **options: JsonValue
+        self,
+        hosts: Sequence[JsonValue] | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        **options: JsonValue,
     ) -> Ssh:
         """An account of these machines, or of an inventory of one's own."""
         listed = hosts if hosts is not None else [machine.entry for machine in self.machines.values()]

@@ -100,6 +100,7 @@ def open_provider(block: ProviderBlock, project: Project, clock: Clock, redactor
         environ=project.environ,
         redactor=redactor,
         emulator=project.emulator or None,
+        folder=str(project.folder),
     )
     provider = kind.open(kind.options.model_validate(block.options), context)
     if not can_carry(provider.capabilities):

@@ -58,8 +58,10 @@ class Users:
         environ = {"PATH": os.environ["PATH"], **self.rig.environ}
         command = await asyncio.create_subprocess_exec(
             COMMAND,
+            "-C",
+            project,
             *arguments,
-            cwd=self.rig.folder / project,
+            cwd=self.rig.folder,
             env=environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
