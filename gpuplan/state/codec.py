@@ -39,7 +39,8 @@ def corrupt(where: str, *facts: str) -> StateCorrupt:
                 id=StateCorrupt.id,
                 summary=f"`{where}` does not verify",
                 facts=(*facts, "nothing was changed"),
-                hint="put the last good copy in its place; earlier snapshots are kept beside the state",
+                hint="this says what can be saved, before it does anything",
+                commands=("gpuplan state recover",),
             ),
         )
     )

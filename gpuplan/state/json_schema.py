@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 
 from gpuplan.core.state import FORMAT
-from gpuplan.state.document import EntryDocument, HeaderDocument, StateDocument
+from gpuplan.state.document import EncryptedStateDocument, EntryDocument, HeaderDocument, StateDocument
 
 
 def state_schema() -> JsonSchemaValue:
@@ -15,13 +15,13 @@ def state_schema() -> JsonSchemaValue:
     `$defs/Entry`."""
     by_name, shared = TypeAdapter.json_schemas(
         [
-            ("Snapshot", "validation", TypeAdapter(StateDocument)),
+            ("Snapshot", "validation", TypeAdapter(StateDocument | EncryptedStateDocument)),
             ("Header", "validation", TypeAdapter(HeaderDocument)),
             ("Entry", "validation", TypeAdapter(EntryDocument)),
         ]
     )
     definitions = dict(shared["$defs"])
-    for shape in (StateDocument, HeaderDocument):
+    for shape in (StateDocument, EncryptedStateDocument, HeaderDocument):
         definitions[shape.__name__]["properties"]["format"] = {"const": FORMAT}
     for shape in definitions.values():
         if shape["type"] == "object":
@@ -29,9 +29,10 @@ def state_schema() -> JsonSchemaValue:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A gpuplan state",
-        "$ref": by_name["Snapshot", "validation"]["$ref"],
+        "$ref": "#/$defs/Snapshot",
         "$defs": {
             **definitions,
+            "Snapshot": by_name["Snapshot", "validation"],
             "Header": by_name["Header", "validation"],
             "Entry": by_name["Entry", "validation"],
         },

@@ -99,6 +99,45 @@ def read_journal(content: bytes, where: str) -> Journal:
     return Journal(lineage, serial, entries, sound, len(lines))
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a journal that may be damaged; `entry` None: it cannot be read, `problem` says why."""
+
+    number: int
+    entry: Entry | None
+    problem: str = ""
+    is_torn: bool = False
+    """It can be the end of an append that was never acknowledged."""
+
+
+def read_lines(content: bytes, where: str) -> tuple[str, int, list[Line]]:
+    """Lineage and serial of the snapshot that a journal continues, and each line by itself, whatever the others are.
+
+    Raises StateCorrupt where its first line cannot be read, or it is too long.
+    """
+    if len(content) > MAX_BYTES:
+        raise corrupt(where, f"it has {len(content)} bytes; a journal has at most {MAX_BYTES}")
+    lines = content.split(b"\n")
+    end = lines.pop()
+    if not lines:
+        raise corrupt(f"{where}:1", "its first line is not complete")
+    try:
+        lineage, serial = decode_header(_record(lines[0], 0))
+    except ValueError as exc:
+        raise corrupt(f"{where}:1", str(exc)) from exc
+    seed, decoder, found = _seed(lines[0] + b"\n"), Decoder(), []
+    for number, line in enumerate(lines[1:], 1):
+        try:
+            found.append(Line(number + 1, decode_entry(_record(line, seed + number), decoder)))
+        except ValueError as exc:
+            torn = _is_unfinished(line, [*lines[number + 1 :], end])
+            found.append(Line(number + 1, None, str(exc), torn))
+    if end:
+        torn = _is_unfinished(end, [])
+        found.append(Line(len(lines) + 1, None, "the line has no end", torn))
+    return lineage, serial, found
+
+
 def entries_since(snapshot: State | None, journal: Journal, where: str) -> Sequence[Entry]:
     """The entries that are not in the snapshot yet: none when the crash came between the two steps of a commit.
 

@@ -18,7 +18,7 @@ from gpuplan.state.codec import encode_state
 from gpuplan.state.lock import acquire, lock_request
 from gpuplan.state.session import read_state
 from gpuplan.workflow.ledger import hold_state
-from gpuplan.workflow.places import opening
+from gpuplan.workflow.places import open_place
 from gpuplan.workflow.project import Project
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def migrate_state(
     `overwrite`: an older copy of the same state may be in the way, as one is after a migration that was cut off.
     Raises StateError where there is nothing to move, something else is in the way, or what was read back differs.
     """
-    old, new = source.open(opening(project, clock)), target.open(opening(project, clock))
+    old, new = open_place(project, clock, source), open_place(project, clock, target)
     if old.location == new.location:
         raise _refusal("same-place", f"the state is in `{old.location}` already")
     try:

@@ -1,16 +1,20 @@
-"""Which backend a project's state is in: `--state`, else `state:` in the spec, else files.
+"""Which backend a project's state is in: `--state`, else `state:` in the spec, else files; and the keys to it.
 
-Called by `ledger`, which opens it, and by `migrating`.
+Called by `ledger`, which opens it, by `migrating`, and by `saved` for the keys.
 """
 
 from typing import TYPE_CHECKING
 
 from gpuplan.core.errors import SpecError, StateError
-from gpuplan.core.ports import Clock
+from gpuplan.core.ports import Clock, StateBackend
 from gpuplan.spec.state_block import StateBlock, read_state_block
+from gpuplan.state.backends.local import LocalBackend
+from gpuplan.state.encryption import EncryptedBackend
+from gpuplan.state.encryption_keys import Keyring, keys_of
 from gpuplan.workflow.project import Project, read_beside, spec_texts
 
 if TYPE_CHECKING:
+    from gpuplan.state.encryption_options import EncryptionOptions
     from gpuplan.state.registry import Opening, Place
 
 STATE_FOLDER = "state"
@@ -45,6 +49,41 @@ def opening(project: Project, clock: Clock) -> "Opening":
     from gpuplan.state.registry import Opening
 
     return Opening(project.workspace, clock, project.environ, project.folder)
+
+
+def open_place(project: Project, clock: Clock, place: "Place | None" = None) -> EncryptedBackend:
+    """The backend there, behind encryption; None: files in the usual folder. Touches nothing yet."""
+    if place is None:
+        inner: StateBackend = LocalBackend(project.folder / STATE_FOLDER, project.workspace, clock)
+    else:
+        inner = place.open(opening(project, clock))
+    return EncryptedBackend(inner, keys(project))
+
+
+def keys(project: Project) -> Keyring:
+    """What states and saved plans are encrypted with: the environment, else the spec. Raises SpecError, StateError."""
+    options = encryption_options(project)
+    if options is None:
+        return keys_of(project.environ, project.folder)
+    return keys_of(
+        project.environ,
+        project.folder,
+        command=options.command,
+        old_commands=options.old_commands,
+        is_required=True,
+    )
+
+
+def encryption_options(project: Project) -> "EncryptionOptions | None":
+    """None: the spec does not ask for encryption. Raises SpecError."""
+    block = _block(project)
+    if block is None or not block.is_encrypted:
+        return None
+    from gpuplan.state.encryption_options import EncryptionOptions
+
+    options = block.encryption(EncryptionOptions)
+    assert isinstance(options, EncryptionOptions)
+    return options
 
 
 def _block(project: Project) -> StateBlock | None:

@@ -54,7 +54,7 @@ def load_spec(project: Project) -> "Configuration":
     """Read, check and expand the spec. Raises SpecError with every problem, StateError for a workspace of the other
     world: no state is ever used both with an emulator and without."""
     from gpuplan.spec.load import Inputs, load
-    from gpuplan.workflow.places import configured_place
+    from gpuplan.workflow.places import configured_place, encryption_options
 
     _check_workspace(project)
     sources = spec_sources(project)
@@ -67,8 +67,9 @@ def load_spec(project: Project) -> "Configuration":
     )
     configuration = load(sources, inputs)
     if project.backend is None:
-        # What `load` makes nothing of: the options of the backend.
+        # What `load` makes nothing of: the options of the backend and of encryption.
         configured_place(project)
+        encryption_options(project)
     return configuration
 
 

@@ -29,6 +29,7 @@ from gpuplan.state.backends.disk import Disk, OsDisk
 from gpuplan.state.backends.local_files import LocalFiles
 from gpuplan.state.backends.local_lock import LocalLock
 from gpuplan.state.codec import encode_state
+from gpuplan.state.raw import RawState
 from gpuplan.state.workspace import check_workspace, is_workspace
 
 _GUARD_TRIES = 500
@@ -108,6 +109,13 @@ class LocalBackend:
 
     async def discard(self, *, held: LockInfo) -> None:
         await self._alone(lambda: self._files.take_away(held))
+
+    async def raw(self) -> RawState:
+        return await self._look(self._files.raw)
+
+    async def put_back(self, state: State, *, held: LockInfo) -> None:
+        complete = await self._act(lambda: self._files.write_aside(encode_state(state), held))
+        await self._alone(lambda: self._files.put_back(complete, held))
 
     async def close(self) -> None:
         self._files.close()

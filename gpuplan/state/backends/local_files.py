@@ -14,6 +14,7 @@ from gpuplan.core.state import Entry, LockInfo, State
 from gpuplan.state.backends.disk import Disk
 from gpuplan.state.backends.local_lock import LocalLock
 from gpuplan.state.codec import decode_state
+from gpuplan.state.raw import RawState
 from gpuplan.state.stale import check_base, check_successor
 from gpuplan.state.stored import KEPT_SNAPSHOTS, continued, here
 from gpuplan.state.wal import Framing, entries_since, read_journal
@@ -151,6 +152,33 @@ class LocalFiles:
         self._disk.sync_folder(self._folder)
         self._drop_oldest()
         self._seen = None
+
+    def raw(self) -> RawState:
+        """What is on the disk, whether it can be read or not."""
+        while True:
+            version = self._disk.version(self.snapshot)
+            read = {serial: self._read(self._backup(serial)) for serial in self.kept()}
+            kept = {serial: content for serial, content in read.items() if content is not None}
+            raw = RawState(self._read(self.snapshot), self._read(self._journal), kept)
+            # As in `load`.
+            if self._disk.version(self.snapshot) == version:
+                return raw
+
+    def put_back(self, complete: Path, held: LockInfo) -> None:
+        """Replace what may be damaged; that stays beside the earlier snapshots."""
+        self._lock.check(held)
+        self.close()
+        self._seen = None
+        for path in (self.snapshot, self._journal):
+            if self._disk.version(path) is not None:
+                beside = self._backups / f"{path.name}.damaged-{held.fence}"
+                self._disk.remove(beside)
+                self._disk.link(path, beside)
+        self._disk.sync_folder(self._backups)
+        self._disk.replace(complete, self.snapshot)
+        self._disk.sync_folder(self._folder)
+        self._disk.remove(self._journal)
+        self._disk.sync_folder(self._folder)
 
     def kept(self) -> list[int]:
         """Serials of the earlier snapshots, newest first."""

@@ -24,6 +24,7 @@ from gpuplan.core.state import Entry, LockInfo, State
 from gpuplan.state.backends.head import Head, Version, decode_head, encode_head
 from gpuplan.state.codec import corrupt, encode_state
 from gpuplan.state.lock import is_dead, locked, lost, no_such_lock
+from gpuplan.state.raw import RawState
 from gpuplan.state.stale import check_base, check_successor
 from gpuplan.state.stored import KEPT_SNAPSHOTS, StateUnreachable, continued, stored_of, unreachable
 from gpuplan.state.wal import Framing
@@ -188,6 +189,28 @@ class ObjectBackend:
     async def history(self) -> Sequence[int]:
         head, _ = await self._look()
         return [each.serial for each in head.earlier]
+
+    async def raw(self) -> RawState:
+        now, _ = await self._look()
+        while True:
+            head = now
+            snapshot = None if head.snapshot is None else await self._objects.read(head.snapshot.name)
+            segments = await self._segments(head.journal) if head.journal else []
+            kept = {each.serial: await self._objects.read(each.name) for each in head.earlier}
+            found = {serial: content for serial, content in kept.items() if content is not None}
+            now, _ = await self._look()
+            # As in `load`.
+            if now.contents == head.contents:
+                return RawState(snapshot, b"".join(segments) if segments else None, found)
+
+    async def put_back(self, state: State, *, held: LockInfo) -> None:
+        """What was there becomes an earlier snapshot."""
+        name = self._name("snapshots", state.serial, held)
+        await self._objects.write(name, encode_state(state))
+        restored = Version(state.lineage, state.serial, name)
+        await self._replace_contents(
+            lambda head: replace(head, snapshot=restored, journal="", earlier=_earlier(head)), held
+        )
 
     async def close(self) -> None:
         await self._objects.close()
