@@ -36,7 +36,7 @@ MANIFEST: dict[str, Any] = {
                         "name": "main",
                         "image": "python:3.13",
                         "command": ["sleep", "infinity"],
-                        "resources": {"limits": {"nvidia.com/gpu": 8}},
+                        "resources": {"limits": {"nvidia.com/gpu": "8"}},
                     }
                 ],
                 "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
