@@ -42,10 +42,11 @@ def test_a_node_without_a_command_is_its_supervisor_and_nothing_else(machine: Lo
 
 
 def test_a_node_is_no_child_of_ours(machine: LocalMachine) -> None:
-    machine.create(command="exec sleep 1000")
+    node = machine.create(command="exec sleep 1000")
 
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for pid in (node.facts["pid"], status(machine, node.remote_id)["keeper"]["pid"]):
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 CREATOR = """
